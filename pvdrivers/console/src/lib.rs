@@ -1,0 +1,1 @@
+//! The PV console, both ends.

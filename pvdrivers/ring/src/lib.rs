@@ -1,0 +1,1 @@
+//! Shared rings between front ends and back ends.

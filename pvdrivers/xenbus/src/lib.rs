@@ -1,0 +1,1 @@
+//! XenBus: the xenstore ring and the device handshake.

@@ -1,0 +1,3 @@
+//! Small PV kernels that exercise the Xen ABI.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Real Xen and real KVM under QEMU, for tests.

@@ -1,0 +1,1 @@
+//! The Xen domain builder, over any guest memory.

@@ -1,0 +1,1 @@
+//! The xl.cfg guest configuration format.

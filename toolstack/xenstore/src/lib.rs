@@ -1,0 +1,1 @@
+//! Xenstore: wire protocol, store, server and client.

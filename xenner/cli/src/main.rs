@@ -1,0 +1,3 @@
+//! Run Xen PV guests on KVM.
+
+fn main() {}

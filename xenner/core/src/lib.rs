@@ -1,0 +1,1 @@
+//! The Xen hypervisor ABI as a library over a small machine trait.

@@ -1,0 +1,3 @@
+//! The ring-0 image that runs xenner-core inside the guest.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! KVM virtual machines that look like Xen PV domains from inside.
