@@ -1,0 +1,121 @@
+//! What all virtual CPUs of a domain share.
+
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+
+use spin::Mutex;
+use xen_sys::addr::{Maddr, Mfn};
+
+use crate::evtchn::EventChannels;
+use crate::grant::GrantTable;
+use crate::memory::Memory;
+
+/// The most virtual CPUs a domain may have: `XEN_LEGACY_MAX_VCPUS`, the number
+/// `shared_info` has room for.
+pub const MAX_VCPUS: usize = 32;
+
+/// What the host decides before the domain starts.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// The domain's own number.
+    pub domid: u16,
+    /// Virtual CPUs that exist; those but the first start down.
+    pub nr_vcpus: u32,
+    /// First frame of the domain's memory.
+    pub ram_base: Mfn,
+    /// Frames from `ram_base` on that the domain may own (`maxmem`).
+    pub max_pages: u64,
+    /// Frames it owns at start, the first of them.
+    pub nr_pages: u64,
+    /// The `shared_info` frame.
+    pub shared_info: Mfn,
+    /// First frame of the hypervisor's heap, for grant table frames.
+    pub heap_base: Mfn,
+    /// Frames of the heap.
+    pub heap_pages: u64,
+    /// Where the guest finds the machine-to-physical table.
+    pub m2p: u64,
+    /// Entries of that table.
+    pub m2p_entries: u64,
+    /// Frequency of the time stamp counter, kHz.
+    pub tsc_khz: u32,
+    /// The multiplier and shift of `vcpu_time_info` for that frequency.
+    pub tsc_to_system_mul: u32,
+    /// See `tsc_to_system_mul`.
+    pub tsc_shift: i32,
+    /// The time stamp at system time 0.
+    pub tsc_base: u64,
+    /// Wall clock at system time 0, nanoseconds since 1970.
+    pub wallclock_ns: u64,
+    /// The domain's UUID.
+    pub handle: [u8; 16],
+    /// Limit of grant table frames.
+    pub max_grant_frames: u32,
+    /// Highest event channel port plus one the domain may use.
+    pub max_evtchn_port: u32,
+}
+
+/// One domain.
+pub struct Domain {
+    /// What the host decided.
+    pub config: Config,
+    /// What virtual CPUs may ask of each other.
+    pub vcpus: [VcpuShared; MAX_VCPUS],
+    /// Event channels.
+    pub evtchn: Mutex<EventChannels>,
+    /// The grant table.
+    pub grant: Mutex<GrantTable>,
+    /// Who owns which frame.
+    pub memory: Mutex<Memory>,
+    /// `VMASST_TYPE_*` bits switched on.
+    pub vm_assist: AtomicU64,
+    /// Version lock of `shared_info.wc_*`.
+    pub shut_down: AtomicBool,
+}
+
+/// The part of a virtual CPU that others touch.
+pub struct VcpuShared {
+    /// `VCPU_*` bits.
+    pub state: AtomicU32,
+    /// Machine address of its `vcpu_info`.
+    pub vcpu_info: AtomicU64,
+    /// Work to do before it runs guest code again, `WORK_*` bits.
+    pub work: AtomicU32,
+    /// `virq_to_evtchn`-like: the port each VIRQ is bound to, 0 if none.
+    pub virq: [AtomicU32; 24],
+    /// Runstate word for others to read (`RUNSTATE_*`).
+    pub runstate: AtomicU32,
+    /// The port it polls for: 0 none, u32::MAX several.
+    pub poll: AtomicU32,
+}
+
+impl VcpuShared {
+    /// A virtual CPU that has not been initialised.
+    pub const fn new() -> Self {
+        Self {
+            state: AtomicU32::new(0),
+            vcpu_info: AtomicU64::new(0),
+            work: AtomicU32::new(0),
+            virq: [const { AtomicU32::new(0) }; 24],
+            runstate: AtomicU32::new(0),
+            poll: AtomicU32::new(0),
+        }
+    }
+
+    /// Where its `vcpu_info` lies.
+    pub fn vcpu_info(&self) -> Maddr {
+        Maddr(self.vcpu_info.load(core::sync::atomic::Ordering::Acquire))
+    }
+}
+
+impl Default for VcpuShared {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The virtual CPU has its context (`VCPUOP_initialise`).
+pub const VCPU_INITIALISED: u32 = 1;
+/// It runs or may run (`VCPUOP_up`).
+pub const VCPU_UP: u32 = 2;
+/// It sleeps in `SCHEDOP_block` or `SCHEDOP_poll` until an event arrives.
+pub const VCPU_BLOCKED: u32 = 4;
