@@ -100,7 +100,19 @@ macro_rules! frame {
 frame!(Mfn, Maddr);
 frame!(Pfn, Paddr);
 
+impl Maddr {
+    /// The address `bytes` further on, wrapping.
+    pub const fn offset(self, bytes: u64) -> Self {
+        Self(self.0.wrapping_add(bytes))
+    }
+}
+
 impl Vaddr {
+    /// The address `bytes` further on, wrapping as the CPU would.
+    pub const fn offset(self, bytes: u64) -> Self {
+        Self(self.0.wrapping_add(bytes))
+    }
+
     /// Offset of this address in its page, below [`PAGE_SIZE`].
     pub const fn page_offset(self) -> usize {
         self.0 as usize & (PAGE_SIZE - 1)

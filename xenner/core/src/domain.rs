@@ -4,6 +4,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 use spin::Mutex;
 use xen_sys::addr::{Maddr, Mfn};
+use xen_sys::arch_x86::VcpuGuestContext;
 
 use crate::evtchn::EventChannels;
 use crate::grant::GrantTable;
@@ -52,6 +53,10 @@ pub struct Config {
     pub max_grant_frames: u32,
     /// Highest event channel port plus one the domain may use.
     pub max_evtchn_port: u32,
+    /// The code selector the CPU runs the guest's kernel with.
+    pub kernel_cs: u16,
+    /// The stack selector the CPU runs the guest's kernel with.
+    pub kernel_ss: u16,
 }
 
 /// One domain.
@@ -68,8 +73,18 @@ pub struct Domain {
     pub memory: Mutex<Memory>,
     /// `VMASST_TYPE_*` bits switched on.
     pub vm_assist: AtomicU64,
-    /// Version lock of `shared_info.wc_*`.
+    /// The domain has ended its run.
     pub shut_down: AtomicBool,
+    /// The reason `SCHEDOP_shutdown_code` left for a later shutdown.
+    pub shutdown_code: AtomicU32,
+    /// Contexts given to `VCPUOP_initialise` and not yet taken up.
+    pub contexts: [Mutex<VcpuGuestContext>; MAX_VCPUS],
+    /// Deadlines of `SCHEDOP_watchdog`, system time; 0 free.
+    pub watchdogs: Mutex<[u64; 2]>,
+    /// How often each hypercall was made.
+    pub hypercalls: [AtomicU64; 64],
+    /// Descriptors a page may hold; serialises `update_descriptor`.
+    pub descriptors: Mutex<()>,
 }
 
 /// The part of a virtual CPU that others touch.
@@ -86,6 +101,8 @@ pub struct VcpuShared {
     pub runstate: AtomicU32,
     /// The port it polls for: 0 none, u32::MAX several.
     pub poll: AtomicU32,
+    /// A runstate area another virtual CPU registered for it; 0 none.
+    pub runstate_area: AtomicU64,
 }
 
 impl VcpuShared {
@@ -98,6 +115,7 @@ impl VcpuShared {
             virq: [const { AtomicU32::new(0) }; 24],
             runstate: AtomicU32::new(0),
             poll: AtomicU32::new(0),
+            runstate_area: AtomicU64::new(0),
         }
     }
 
@@ -117,5 +135,7 @@ impl Default for VcpuShared {
 pub const VCPU_INITIALISED: u32 = 1;
 /// It runs or may run (`VCPUOP_up`).
 pub const VCPU_UP: u32 = 2;
+/// `VcpuShared::work`: an NMI waits for delivery.
+pub const WORK_NMI: u32 = 1;
 /// It sleeps in `SCHEDOP_block` or `SCHEDOP_poll` until an event arrives.
 pub const VCPU_BLOCKED: u32 = 4;

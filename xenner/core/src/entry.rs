@@ -8,7 +8,9 @@ use crate::domain::{VCPU_BLOCKED, VCPU_UP};
 use crate::machine::Flush;
 use crate::regs::flags;
 use crate::vcpu::Callback;
-use crate::{Domain, Machine, Regs, Vcpu, emulate, evtchn, hypercall, mmu, sched, time, trap, vcpu_op};
+use crate::{
+    Domain, Machine, Regs, Vcpu, emulate, evtchn, hypercall, mmu, sched, time, trap, vcpu_op,
+};
 
 /// Exception vectors.
 pub mod vector {
@@ -105,7 +107,11 @@ fn page_fault<M: Machine>(
     }
     const CR2: u64 = 16;
     m.store64(d.vcpus[v.id].vcpu_info().offset(CR2), at.0);
-    let seen = if v.in_kernel { error_code & !USER } else { error_code | USER };
+    let seen = if v.in_kernel {
+        error_code & !USER
+    } else {
+        error_code | USER
+    };
     deliver(m, d, v, r, vector::PF, seen);
 }
 
@@ -118,12 +124,16 @@ pub fn deliver<M: Machine>(
     vector: u8,
     error_code: u32,
 ) {
-    const WITH_ERROR_CODE: u32 = 1 << 8 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 17 | 1 << 21;
+    const WITH_ERROR_CODE: u32 =
+        1 << 8 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 17 | 1 << 21;
     let gate = v.gates[usize::from(vector)];
     if gate.address == 0 {
         return m.crash("the kernel has no handler for exception", u64::from(vector));
     }
-    let target = Callback { address: gate.address, masks_events: gate.masks_events };
+    let target = Callback {
+        address: gate.address,
+        masks_events: gate.masks_events,
+    };
     let code = (vector < 32 && WITH_ERROR_CODE >> vector & 1 != 0).then_some(error_code);
     trap::bounce(m, d, v, r, target, code);
 }
@@ -157,7 +167,10 @@ pub fn resume<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, r: &mut Regs) -> 
         trap::bounce(m, d, v, r, target, None);
     }
     if evtchn::upcall_due(m, d, v.id) && v.event.address != 0 {
-        let target = Callback { masks_events: true, ..v.event };
+        let target = Callback {
+            masks_events: true,
+            ..v.event
+        };
         trap::bounce(m, d, v, r, target, None);
     }
     r.rflags |= flags::IF;

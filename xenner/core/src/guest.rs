@@ -31,5 +31,9 @@ pub fn put<T: IntoBytes + Immutable>(
 /// The address of element `index` of an array of `T`, wrapping as the CPU
 /// would; an absurd address then fails as unreadable.
 pub fn element<T>(array: Vaddr, index: u64) -> Vaddr {
-    Vaddr(array.0.wrapping_add(index.wrapping_mul(size_of::<T>() as u64)))
+    Vaddr(
+        array
+            .0
+            .wrapping_add(index.wrapping_mul(size_of::<T>() as u64)),
+    )
 }

@@ -18,20 +18,32 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod cpuid;
 pub mod domain;
+pub mod emulate;
+pub mod entry;
 pub mod evtchn;
 pub mod grant;
 pub mod guest;
+pub mod hypercall;
 pub mod machine;
 pub mod memory;
+pub mod misc;
+pub mod mmu;
+pub mod msr;
 pub mod regs;
+pub mod sched;
+pub mod time;
+pub mod trap;
 pub mod vcpu;
+pub mod vcpu_op;
+pub mod version;
 
 /// What a hypercall gives back: the value for `rax`, or the error whose
 /// negative goes there.
 pub type Ret = Result<u64, xen_sys::errno::Errno>;
 
 pub use domain::{Config, Domain, MAX_VCPUS, VcpuShared};
-pub use machine::{Flush, Machine};
+pub use machine::{Base, Flush, Machine};
 pub use regs::Regs;
 pub use vcpu::Vcpu;

@@ -80,6 +80,8 @@ pub trait Machine {
     /// table.
     fn set_m2p(&mut self, mfn: Mfn, pfn: u64);
 
+    /// The entry of Xen's hole at a slot (256 to 271) of every top-level table.
+    fn hole_entry(&self, slot: usize) -> u64;
     /// Loads the top-level page table of the address space to run next.
     fn load_cr3(&mut self, l4: Mfn);
     /// Drops translations of this virtual CPU.
@@ -115,11 +117,10 @@ pub trait Machine {
     fn debug_status(&self) -> u64;
     /// Sets or clears CR0.TS.
     fn set_task_switched(&mut self, on: bool);
-    /// Loads the user GS selector (`SEGBASE_GS_USER_SEL`).
-    ///
-    /// # Errors
-    /// `EFAULT` when the selector cannot be loaded; it is then null.
-    fn load_gs_selector(&mut self, selector: u16) -> Result<(), Errno>;
+    /// Loads the GS selector and tells the base its descriptor gives; the GS
+    /// base in force stays as it is. `None` when the selector cannot be
+    /// loaded; it is then null.
+    fn load_gs_selector(&mut self, selector: u16) -> Option<u64>;
     /// Puts the guest's descriptor table frames in place.
     fn load_gdt(&mut self, frames: &[Mfn], entries: u32);
     /// Puts a local descriptor table in place; no entries, no table.
@@ -130,6 +131,9 @@ pub trait Machine {
     fn rdmsr(&self, msr: u32) -> Option<u64>;
     /// Writes back and invalidates caches.
     fn cache_flush(&mut self);
+    /// Has the host end the domain (`SHUTDOWN_watchdog`) when system time
+    /// reaches `deadline` ns; 0 stops that. `id` is 0 or 1.
+    fn watchdog(&mut self, id: usize, deadline: u64);
     /// Ends the domain's run. `reason` is a `SHUTDOWN_*`; the call may return,
     /// and the virtual CPU then does not run again.
     fn shutdown(&mut self, reason: u32);

@@ -34,14 +34,20 @@ pub fn sched_op<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, cmd: u64, arg: 
             d.shutdown_code.store(request.reason, Ordering::Relaxed);
             Ok(0)
         }
-        SCHEDOP_poll => poll(m, d, v, guest::get(m, arg)?),
+        SCHEDOP_poll => {
+            let request = guest::get(m, arg)?;
+            poll(m, d, v, request)
+        }
         SCHEDOP_remote_shutdown => {
             let request: SchedRemoteShutdown = guest::get(m, arg)?;
             // A domU knows no other domain it has privilege over.
             let _ = request;
             Err(Errno::ESRCH)
         }
-        SCHEDOP_watchdog => watchdog(m, d, guest::get(m, arg)?),
+        SCHEDOP_watchdog => {
+            let request = guest::get(m, arg)?;
+            watchdog(m, d, request)
+        }
         SCHEDOP_pin_override => Err(Errno::EPERM),
         _ => Err(Errno::ENOSYS),
     }
@@ -90,7 +96,11 @@ fn poll<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, request: SchedPoll) -> 
         return Err(Errno::EINVAL);
     }
     let ports = Vaddr(request.ports.0);
-    let one: u32 = if request.nr_ports == 1 { guest::get(m, ports)? } else { POLL_MANY };
+    let one: u32 = if request.nr_ports == 1 {
+        guest::get(m, ports)?
+    } else {
+        POLL_MANY
+    };
     let shared = &d.vcpus[v.id];
     shared.poll.store(one, Ordering::SeqCst);
     shared.state.fetch_or(VCPU_BLOCKED, Ordering::SeqCst);
@@ -110,7 +120,13 @@ fn poll<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, request: SchedPoll) -> 
     Ok(0)
 }
 
-fn ports_due<M: Machine>(m: &mut M, d: &Domain, v: &Vcpu, ports: Vaddr, count: u32) -> Result<bool, Errno> {
+fn ports_due<M: Machine>(
+    m: &mut M,
+    d: &Domain,
+    v: &Vcpu,
+    ports: Vaddr,
+    count: u32,
+) -> Result<bool, Errno> {
     // An event the guest would be told of ends the wait at once.
     if evtchn::upcall_pending(m, d, v.id) && !trap::events_masked(m, d, v) {
         return Ok(true);
@@ -152,7 +168,6 @@ fn watchdog<M: Machine>(m: &mut M, d: &Domain, request: SchedWatchdog) -> Ret {
     let (id, timeout) = (request.id as usize, request.timeout);
     let deadline = time::now(m, d).saturating_add(u64::from(timeout) * 1_000_000_000);
     match (id, timeout) {
-        (0, 0) => Err(Errno::EINVAL),
         (0, _) => match ids.iter().position(|at| *at == 0) {
             Some(free) => {
                 ids[free] = deadline;

@@ -13,7 +13,11 @@ const VIRQ_TIMER: usize = 0;
 pub fn system_time(d: &Domain, tsc: u64) -> u64 {
     let delta = tsc.wrapping_sub(d.config.tsc_base);
     let shift = d.config.tsc_shift;
-    let shifted = if shift >= 0 { delta << (shift & 63) } else { delta >> (-shift & 63) };
+    let shifted = if shift >= 0 {
+        delta << (shift & 63)
+    } else {
+        delta >> (-shift & 63)
+    };
     ((u128::from(shifted) * u128::from(d.config.tsc_to_system_mul)) >> 32) as u64
 }
 
@@ -28,7 +32,9 @@ pub fn tsc_at(d: &Domain, ns: u64) -> u64 {
     // kHz * ns / 10^6, without a 128-bit division.
     let khz = u64::from(d.config.tsc_khz);
     let (ms, rest) = (ns / 1_000_000, ns % 1_000_000);
-    let ticks = ms.saturating_mul(khz).saturating_add(rest * khz / 1_000_000);
+    let ticks = ms
+        .saturating_mul(khz)
+        .saturating_add(rest * khz / 1_000_000);
     d.config.tsc_base.saturating_add(ticks).saturating_add(1)
 }
 

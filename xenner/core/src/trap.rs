@@ -86,7 +86,12 @@ pub fn bounce<M: Machine>(
     ];
     let (words, count) = match error_code {
         Some(_) => (full, 8),
-        None => ([full[0], full[1], full[3], full[4], full[5], full[6], full[7], 0], 7),
+        None => (
+            [
+                full[0], full[1], full[3], full[4], full[5], full[6], full[7], 0,
+            ],
+            7,
+        ),
     };
     let frame = (stack & !0xf).wrapping_sub(count as u64 * 8);
     if push(m, Vaddr(frame), &words, count).is_err() {
@@ -128,14 +133,21 @@ pub fn iret<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, r: &mut Regs) {
     if m.copy_from_guest(Vaddr(r.rsp), &mut bytes).is_err() {
         return m.crash("the iret frame cannot be read at", r.rsp);
     }
-    let mut words = bytes.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b));
+    let mut words = bytes
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .map(|b| u64::from_le_bytes(*b));
     let mut next = || words.next().unwrap_or(0);
     let (rax, r11, rcx, how) = (next(), next(), next(), next());
     let (rip, cs, rflags, rsp, ss) = (next(), next(), next(), next(), next());
 
     if cs & 3 == 3 {
         if v.user_l4 == Mfn(0) {
-            return m.crash("the kernel returns to user mode without user page tables, rip", rip);
+            return m.crash(
+                "the kernel returns to user mode without user page tables, rip",
+                rip,
+            );
         }
         to_user(m, v);
         r.cs = (cs & 0xffff) | 3;
@@ -162,7 +174,10 @@ pub fn iret<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, r: &mut Regs) {
 /// selector, an address that is none): the failsafe callback is told.
 pub fn iret_failed<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, r: &mut Regs) {
     if v.failsafe.address == 0 {
-        return m.crash("the return to the guest faulted and there is no failsafe callback, rip", r.rip);
+        return m.crash(
+            "the return to the guest faulted and there is no failsafe callback, rip",
+            r.rip,
+        );
     }
     let target = v.failsafe;
     bounce(m, d, v, r, target, None);

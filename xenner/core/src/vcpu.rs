@@ -61,6 +61,8 @@ pub struct Vcpu {
     pub gs_base_user: u64,
     /// CR0.TS as the guest sees it.
     pub task_switched: bool,
+    /// XCR0 as the guest set it.
+    pub xcr0: u64,
     /// CR4 as the guest sees it.
     pub cr4: u64,
     /// Debug registers 0-7 as the guest set them.
@@ -89,6 +91,8 @@ pub struct Vcpu {
     pub gdt_entries: u32,
     /// The guest is blocked; see [`crate::domain::VCPU_BLOCKED`].
     pub blocked: bool,
+    /// It has taken up its first context.
+    pub started: bool,
     /// Nothing of the guest runs on this virtual CPU until it is brought up.
     pub down: bool,
 }
@@ -96,8 +100,16 @@ pub struct Vcpu {
 impl Vcpu {
     /// A virtual CPU that is down.
     pub const fn new(id: usize) -> Self {
-        const NO_GATE: Gate = Gate { address: 0, cs: 0, dpl: 0, masks_events: false };
-        const NO_CALLBACK: Callback = Callback { address: 0, masks_events: false };
+        const NO_GATE: Gate = Gate {
+            address: 0,
+            cs: 0,
+            dpl: 0,
+            masks_events: false,
+        };
+        const NO_CALLBACK: Callback = Callback {
+            address: 0,
+            masks_events: false,
+        };
         Self {
             id,
             in_kernel: true,
@@ -116,6 +128,7 @@ impl Vcpu {
             gs_base_kernel: 0,
             gs_base_user: 0,
             task_switched: false,
+            xcr0: 1,
             cr4: 0,
             debugreg: [0, 0, 0, 0, 0, 0, 0xffff_0ff0, 0x400],
             runstate_area: Vaddr(0),
@@ -130,6 +143,7 @@ impl Vcpu {
             gdt_frames: [Mfn(0); 16],
             gdt_entries: 0,
             blocked: false,
+            started: false,
             down: true,
         }
     }

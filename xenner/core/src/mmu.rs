@@ -1,0 +1,477 @@
+//! Page tables, descriptor tables, TLB: the hypercalls of direct paging.
+//!
+//! Guest page tables hold machine frame numbers and are used by the CPU as
+//! they are. Two things are added to what the guest writes. Every present
+//! entry needs the user bit, since the guest's kernel runs in ring 3: entries
+//! written by hypercall get it at once, entries the kernel stored itself in a
+//! table it had not pinned yet get it at the first fault
+//! ([`admit_ring3`]). And every top-level table carries the emulator's
+//! own entries in Xen's hole, slots 256 to 271 ([`install_hole`]).
+
+use core::sync::atomic::Ordering;
+
+use xen_sys::addr::{Maddr, Mfn, Vaddr};
+use xen_sys::arch_x86::{FIRST_RESERVED_GDT_ENTRY, HYPERVISOR_VIRT_END, HYPERVISOR_VIRT_START};
+use xen_sys::errno::Errno;
+use xen_sys::xen::*;
+
+use crate::domain::VCPU_UP;
+use crate::machine::Flush;
+use crate::{Domain, Machine, Ret, Vcpu, guest};
+
+/// Page table entry bits.
+pub mod pte {
+    #![allow(missing_docs, reason = "named in the processor manuals")]
+    pub const PRESENT: u64 = 1 << 0;
+    pub const WRITABLE: u64 = 1 << 1;
+    pub const USER: u64 = 1 << 2;
+    pub const ACCESSED: u64 = 1 << 5;
+    pub const DIRTY: u64 = 1 << 6;
+    pub const HUGE: u64 = 1 << 7;
+    pub const FRAME: u64 = 0x000f_ffff_ffff_f000;
+}
+
+const HOLE_FIRST: u64 = 256;
+const HOLE_LAST: u64 = 271;
+
+/// The address of the entry that maps `va` in a table of the given level
+/// (4 is the top).
+fn slot(table: Mfn, va: Vaddr, level: u32) -> Maddr {
+    let index = va.0 >> (12 + 9 * (level - 1)) & 511;
+    table.addr().offset(index * 8)
+}
+
+fn frame_of(entry: u64) -> Mfn {
+    Mfn((entry & pte::FRAME) >> 12)
+}
+
+/// Finds the entry that maps `va` in the lowest table, without looking at it.
+/// `None` when a table on the way is missing.
+pub fn l1_slot<M: Machine>(m: &M, l4: Mfn, va: Vaddr) -> Option<Maddr> {
+    let mut table = l4;
+    for level in [4, 3, 2] {
+        if !m.is_ram(table) {
+            return None;
+        }
+        let entry = m.load64(slot(table, va, level));
+        if entry & pte::PRESENT == 0 || entry & pte::HUGE != 0 {
+            return None;
+        }
+        table = frame_of(entry);
+    }
+    m.is_ram(table).then(|| slot(table, va, 1))
+}
+
+/// Adds the user bit to the present entries that map `va`. True when one
+/// lacked it, so that the access is worth another try.
+pub fn admit_ring3<M: Machine>(m: &mut M, v: &Vcpu, va: Vaddr) -> bool {
+    if in_hole(va) {
+        return false;
+    }
+    let mut table = if v.in_kernel { v.kernel_l4 } else { v.user_l4 };
+    let mut changed = false;
+    for level in [4, 3, 2, 1] {
+        if !m.is_ram(table) {
+            break;
+        }
+        let at = slot(table, va, level);
+        let entry = m.load64(at);
+        if entry & pte::PRESENT == 0 {
+            break;
+        }
+        if entry & pte::USER == 0 {
+            changed |= m.cmpxchg_pte(at, entry, entry | pte::USER).is_ok();
+        }
+        if entry & pte::HUGE != 0 {
+            break;
+        }
+        table = frame_of(entry);
+    }
+    changed
+}
+
+/// Whether an address lies in the emulator's range.
+pub fn in_hole(va: Vaddr) -> bool {
+    (HYPERVISOR_VIRT_START..HYPERVISOR_VIRT_END).contains(&va.0)
+}
+
+/// Puts the emulator's entries into a top-level table.
+pub fn install_hole<M: Machine>(m: &mut M, l4: Mfn) {
+    if m.load64(l4.addr().offset(HOLE_FIRST * 8)) == m.hole_entry(HOLE_FIRST as usize) {
+        return;
+    }
+    for index in HOLE_FIRST..=HOLE_LAST {
+        let at = l4.addr().offset(index * 8);
+        let entry = m.hole_entry(index as usize);
+        m.store_pte(at, entry);
+    }
+}
+
+/// Checks an entry the guest wants and gives it the user bit.
+fn accept<M: Machine>(m: &M, value: u64) -> Result<u64, Errno> {
+    if value & pte::PRESENT == 0 {
+        return Ok(value);
+    }
+    if !m.is_ram(frame_of(value)) {
+        return Err(Errno::EINVAL);
+    }
+    Ok(value | pte::USER)
+}
+
+/// Who a foreign-domain argument names; a domU has power over itself only.
+pub fn own_domain(d: &Domain, domid: u64) -> Result<(), Errno> {
+    let domid = domid as u16;
+    if domid == DOMID_SELF.0 || domid == d.config.domid {
+        Ok(())
+    } else if domid == DOMID_IO.0 {
+        // What lies in DOMID_IO, a domU may not map.
+        Err(Errno::EPERM)
+    } else {
+        Err(Errno::ESRCH)
+    }
+}
+
+/// `HYPERVISOR_mmu_update`: a list of page table stores.
+///
+/// # Errors
+/// `ESRCH`/`EPERM` for another domain's, `EFAULT` for the list, `EINVAL` for
+/// an entry that is refused; `done` tells how many were carried out.
+pub fn mmu_update<M: Machine>(
+    m: &mut M,
+    d: &Domain,
+    v: &mut Vcpu,
+    list: Vaddr,
+    count: u64,
+    done: Vaddr,
+    domid: u64,
+) -> Ret {
+    // The toolstack's preemption bit means nothing here.
+    let count = count as u32 & 0x7fff_ffff;
+    let (table_owner, frame_owner) = ((domid >> 16) as u16, domid as u16);
+    if table_owner != 0 {
+        own_domain(d, u64::from(table_owner - 1))?;
+    }
+    own_domain(d, u64::from(frame_owner))?;
+    let mut result = Ok(0);
+    let mut index = 0;
+    while index < u64::from(count) {
+        result = guest::get(m, guest::element::<MmuUpdate>(list, index))
+            .and_then(|update: MmuUpdate| one_update(m, v, update));
+        if result.is_err() {
+            break;
+        }
+        index += 1;
+    }
+    if done.0 != 0 {
+        guest::put(m, done, &(index as u32))?;
+    }
+    result
+}
+
+fn one_update<M: Machine>(m: &mut M, v: &Vcpu, update: MmuUpdate) -> Ret {
+    let (at, command) = (Maddr(update.ptr & !7), update.ptr & 3);
+    if !m.is_ram(at.frame()) {
+        return Err(Errno::EINVAL);
+    }
+    match command {
+        MMU_MACHPHYS_UPDATE => {
+            m.set_m2p(at.frame(), update.val);
+            Ok(0)
+        }
+        MMU_NORMAL_PT_UPDATE | MMU_PT_UPDATE_PRESERVE_AD | MMU_PT_UPDATE_NO_TRANSLATE => {
+            refuse_hole(m, v, at)?;
+            let value = accept(m, update.val)?;
+            if command == MMU_PT_UPDATE_PRESERVE_AD {
+                store_preserving(m, at, value);
+            } else {
+                m.store_pte(at, value);
+            }
+            Ok(0)
+        }
+        _ => Err(Errno::ENOSYS),
+    }
+}
+
+fn store_preserving<M: Machine>(m: &mut M, at: Maddr, value: u64) {
+    let mut old = m.load64(at);
+    loop {
+        let kept = old & (pte::ACCESSED | pte::DIRTY);
+        match m.cmpxchg_pte(at, old, value | kept) {
+            Ok(_) => return,
+            Err(found) => old = found,
+        }
+    }
+}
+
+/// Slots 256 to 271 of a top-level table are not the guest's.
+fn refuse_hole<M: Machine>(m: &M, v: &Vcpu, at: Maddr) -> Result<(), Errno> {
+    let index = at.page_offset() as u64 / 8;
+    if !(HOLE_FIRST..=HOLE_LAST).contains(&index) {
+        return Ok(());
+    }
+    let table = at.frame();
+    let marked = m.load64(table.addr().offset(HOLE_FIRST * 8)) == m.hole_entry(256);
+    if marked || table == v.kernel_l4 || table == v.user_l4 {
+        return Err(Errno::EINVAL);
+    }
+    Ok(())
+}
+
+/// `HYPERVISOR_update_va_mapping`.
+///
+/// # Errors
+/// `EINVAL` when nothing can map the address or the entry is refused.
+pub fn update_va_mapping<M: Machine>(
+    m: &mut M,
+    d: &Domain,
+    v: &mut Vcpu,
+    va: Vaddr,
+    value: u64,
+    flags: u64,
+) -> Ret {
+    if in_hole(va) {
+        return Err(Errno::EINVAL);
+    }
+    let at = l1_slot(m, v.kernel_l4, va).ok_or(Errno::EINVAL)?;
+    let value = accept(m, value)?;
+    m.store_pte(at, value);
+    let what = match flags & UVMF_FLUSHTYPE_MASK {
+        UVMF_TLB_FLUSH => Flush::All,
+        UVMF_INVLPG => Flush::Page(va),
+        _ => return Ok(0),
+    };
+    match flags & !UVMF_FLUSHTYPE_MASK {
+        UVMF_LOCAL => m.flush(what),
+        UVMF_ALL => flush_where(m, d, v, u64::MAX, what),
+        mask => {
+            let vcpus = guest::get(m, Vaddr(mask))?;
+            flush_where(m, d, v, vcpus, what);
+        }
+    }
+    Ok(0)
+}
+
+/// Flushes on the virtual CPUs of a mask that are up, this one included if it
+/// is among them.
+fn flush_where<M: Machine>(m: &mut M, d: &Domain, v: &Vcpu, vcpus: u64, what: Flush) {
+    let own = 1u64 << v.id;
+    if vcpus & own != 0 {
+        m.flush(what);
+    }
+    let mut others = 0;
+    for (id, vcpu) in d.vcpus.iter().enumerate().take(d.config.nr_vcpus as usize) {
+        if vcpu.state.load(Ordering::Acquire) & VCPU_UP != 0 {
+            others |= 1 << id;
+        }
+    }
+    others &= vcpus & !own;
+    if others != 0 {
+        m.flush_vcpus(others, what);
+    }
+}
+
+/// `HYPERVISOR_mmuext_op`: a list of operations.
+///
+/// # Errors
+/// As [`mmu_update`].
+pub fn mmuext_op<M: Machine>(
+    m: &mut M,
+    d: &Domain,
+    v: &mut Vcpu,
+    list: Vaddr,
+    count: u64,
+    done: Vaddr,
+    domid: u64,
+) -> Ret {
+    let count = count as u32 & 0x7fff_ffff;
+    own_domain(d, domid)?;
+    let mut result = Ok(0);
+    let mut index = 0;
+    while index < u64::from(count) {
+        result = guest::get(m, guest::element::<MmuextOp>(list, index))
+            .and_then(|op: MmuextOp| one_ext(m, d, v, op));
+        if result.is_err() {
+            break;
+        }
+        index += 1;
+    }
+    if done.0 != 0 {
+        guest::put(m, done, &(index as u32))?;
+    }
+    result
+}
+
+fn one_ext<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, op: MmuextOp) -> Ret {
+    let ram = |m: &M, mfn: Mfn| {
+        if m.is_ram(mfn) {
+            Ok(mfn)
+        } else {
+            Err(Errno::EINVAL)
+        }
+    };
+    match op.cmd {
+        MMUEXT_PIN_L1_TABLE | MMUEXT_PIN_L2_TABLE | MMUEXT_PIN_L3_TABLE | MMUEXT_UNPIN_TABLE => {
+            ram(m, op.mfn())?;
+        }
+        MMUEXT_PIN_L4_TABLE => {
+            let l4 = ram(m, op.mfn())?;
+            install_hole(m, l4);
+        }
+        MMUEXT_NEW_BASEPTR => {
+            let l4 = ram(m, op.mfn())?;
+            install_hole(m, l4);
+            v.kernel_l4 = l4;
+            m.load_cr3(l4);
+        }
+        MMUEXT_NEW_USER_BASEPTR => {
+            let l4 = op.mfn();
+            if l4.0 != 0 {
+                ram(m, l4)?;
+                install_hole(m, l4);
+            }
+            v.user_l4 = l4;
+        }
+        MMUEXT_TLB_FLUSH_LOCAL => m.flush(Flush::All),
+        MMUEXT_INVLPG_LOCAL => m.flush(Flush::Page(op.linear_addr())),
+        MMUEXT_TLB_FLUSH_MULTI => {
+            let vcpus = vcpu_mask(m, d, op)?;
+            flush_where(m, d, v, vcpus, Flush::All);
+        }
+        MMUEXT_INVLPG_MULTI => {
+            let vcpus = vcpu_mask(m, d, op)?;
+            flush_where(m, d, v, vcpus, Flush::Page(op.linear_addr()));
+        }
+        MMUEXT_TLB_FLUSH_ALL => flush_where(m, d, v, u64::MAX, Flush::All),
+        MMUEXT_INVLPG_ALL => flush_where(m, d, v, u64::MAX, Flush::Page(op.linear_addr())),
+        // Only a domain with passed-through devices has caches to flush.
+        MMUEXT_FLUSH_CACHE | MMUEXT_FLUSH_CACHE_GLOBAL => return Err(Errno::EACCES),
+        MMUEXT_SET_LDT => return set_ldt(m, v, op.linear_addr(), op.nr_ents()),
+        MMUEXT_CLEAR_PAGE => {
+            let page = ram(m, op.mfn())?;
+            m.clear_page(page);
+        }
+        MMUEXT_COPY_PAGE => {
+            let from = ram(m, op.src_mfn())?;
+            let to = ram(m, op.mfn())?;
+            m.copy_page(to, from);
+        }
+        MMUEXT_MARK_SUPER | MMUEXT_UNMARK_SUPER => return Err(Errno::EOPNOTSUPP),
+        _ => return Err(Errno::ENOSYS),
+    }
+    Ok(0)
+}
+
+/// Reads the bitmap of virtual CPUs; its length is the domain's number of
+/// virtual CPUs in whole bytes.
+fn vcpu_mask<M: Machine>(m: &mut M, d: &Domain, op: MmuextOp) -> Result<u64, Errno> {
+    let length = (d.config.nr_vcpus as usize).div_ceil(8).min(8);
+    let mut bytes = [0u8; 8];
+    m.copy_from_guest(Vaddr(op.vcpumask().0), &mut bytes[..length])?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+/// A descriptor table's frames are put in place at once: its address means
+/// something in kernel mode's page tables only.
+fn set_ldt<M: Machine>(m: &mut M, v: &Vcpu, at: Vaddr, entries: u32) -> Ret {
+    const PAGES: usize = 16;
+    if at.0 & 0xfff != 0 || entries > 8192 || (entries != 0 && in_hole(at)) {
+        return Err(Errno::EINVAL);
+    }
+    let mut frames = [Mfn(0); PAGES];
+    let pages = (entries as usize).div_ceil(512);
+    for (index, frame) in frames[..pages].iter_mut().enumerate() {
+        let va = at.offset(index as u64 * 4096);
+        let entry = l1_slot(m, v.kernel_l4, va).map_or(0, |slot| m.load64(slot));
+        *frame = frame_of(entry);
+        if entry & pte::PRESENT == 0 || !m.is_ram(*frame) {
+            return Err(Errno::EINVAL);
+        }
+        raise_descriptors(m, *frame);
+    }
+    m.load_ldt(&frames[..pages], entries);
+    Ok(0)
+}
+
+/// `HYPERVISOR_set_gdt`.
+///
+/// # Errors
+/// `EINVAL` for too many entries or a frame that is none.
+pub fn set_gdt<M: Machine>(m: &mut M, v: &mut Vcpu, list: Vaddr, entries: u64) -> Ret {
+    let entries = entries as u32;
+    if entries as usize > FIRST_RESERVED_GDT_ENTRY {
+        return Err(Errno::EINVAL);
+    }
+    let mut frames = [Mfn(0); 16];
+    let pages = (entries as usize).div_ceil(512);
+    for (index, frame) in frames[..pages].iter_mut().enumerate() {
+        *frame = guest::get(m, guest::element::<Mfn>(list, index as u64))?;
+    }
+    if !frames[..pages].iter().all(|frame| m.is_ram(*frame)) {
+        return Err(Errno::EINVAL);
+    }
+    load_gdt(m, v, &frames[..pages], entries);
+    Ok(0)
+}
+
+/// Puts a descriptor table in place.
+pub fn load_gdt<M: Machine>(m: &mut M, v: &mut Vcpu, frames: &[Mfn], entries: u32) {
+    for frame in frames {
+        raise_descriptors(m, *frame);
+    }
+    v.gdt_entries = entries;
+    m.load_gdt(frames, entries);
+}
+
+/// Gives the segments of a page the privilege ring 3 needs, as Xen's
+/// `check_descriptor` does.
+fn raise_descriptors<M: Machine>(m: &M, frame: Mfn) {
+    for index in 0..512 {
+        let at = frame.addr().offset(index * 8);
+        let descriptor = m.load64(at);
+        if let Some(checked) = check_descriptor(descriptor)
+            && checked != descriptor
+        {
+            m.store64(at, checked);
+        }
+    }
+}
+
+const DESCRIPTOR_DPL: u64 = 3 << 45;
+const DESCRIPTOR_SEGMENT: u64 = 1 << 44;
+const DESCRIPTOR_PRESENT: u64 = 1 << 47;
+
+/// What Xen makes of a descriptor; `None` when it refuses it.
+fn check_descriptor(descriptor: u64) -> Option<u64> {
+    const CODE: u64 = 1 << 43;
+    const CONFORMING: u64 = 1 << 42;
+    const LONG: u64 = 1 << 53;
+    const DEFAULT_SIZE: u64 = 1 << 54;
+    if descriptor & DESCRIPTOR_PRESENT == 0 {
+        return Some(descriptor);
+    }
+    if descriptor & DESCRIPTOR_SEGMENT == 0 {
+        // Call gates would be allowed by Xen for 32-bit guests only.
+        return None;
+    }
+    if descriptor & CODE != 0 && descriptor & LONG != 0 && descriptor & DEFAULT_SIZE != 0 {
+        return None;
+    }
+    if descriptor & (CODE | CONFORMING) == CODE | CONFORMING {
+        return None;
+    }
+    Some(descriptor | DESCRIPTOR_DPL)
+}
+
+/// `HYPERVISOR_update_descriptor`.
+///
+/// # Errors
+/// `EINVAL` for a place that is none or a descriptor that is refused.
+pub fn update_descriptor<M: Machine>(m: &mut M, d: &Domain, at: Maddr, descriptor: u64) -> Ret {
+    if at.0 & 7 != 0 || !m.is_ram(at.frame()) {
+        return Err(Errno::EINVAL);
+    }
+    let checked = check_descriptor(descriptor).ok_or(Errno::EINVAL)?;
+    let _order = d.descriptors.lock();
+    m.store64(at, checked);
+    Ok(0)
+}
