@@ -87,6 +87,56 @@ pub struct Domain {
     pub descriptors: Mutex<()>,
 }
 
+impl Domain {
+    /// A domain before the host has decided anything.
+    pub const fn new() -> Self {
+        Self {
+            config: Config {
+                domid: 0,
+                nr_vcpus: 0,
+                ram_base: Mfn(0),
+                max_pages: 0,
+                nr_pages: 0,
+                shared_info: Mfn(0),
+                heap_base: Mfn(0),
+                heap_pages: 0,
+                m2p: 0,
+                m2p_entries: 0,
+                tsc_khz: 0,
+                tsc_to_system_mul: 0,
+                tsc_shift: 0,
+                tsc_base: 0,
+                wallclock_ns: 0,
+                handle: [0; 16],
+                max_grant_frames: 0,
+                max_evtchn_port: 0,
+                kernel_cs: 0,
+                kernel_ss: 0,
+            },
+            vcpus: [const { VcpuShared::new() }; MAX_VCPUS],
+            evtchn: Mutex::new(EventChannels::new()),
+            grant: Mutex::new(GrantTable::new()),
+            memory: Mutex::new(Memory::new()),
+            vm_assist: AtomicU64::new(0),
+            shut_down: AtomicBool::new(false),
+            shutdown_code: AtomicU32::new(0),
+            contexts: [const { Mutex::new(NO_CONTEXT) }; MAX_VCPUS],
+            watchdogs: Mutex::new([0; 2]),
+            hypercalls: [const { AtomicU64::new(0) }; 64],
+            descriptors: Mutex::new(()),
+        }
+    }
+}
+
+impl Default for Domain {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// All zero.
+const NO_CONTEXT: VcpuGuestContext = zerocopy::transmute!([0u8; size_of::<VcpuGuestContext>()]);
+
 /// The part of a virtual CPU that others touch.
 pub struct VcpuShared {
     /// `VCPU_*` bits.

@@ -115,6 +115,23 @@ fn page_fault<M: Machine>(
     deliver(m, d, v, r, vector::PF, seen);
 }
 
+/// `int 0x80` reached its gate; the trap table decides who may use it.
+pub fn software_interrupt<M: Machine>(
+    m: &mut M,
+    d: &Domain,
+    v: &mut Vcpu,
+    r: &mut Regs,
+    vector: u8,
+) {
+    let gate = v.gates[usize::from(vector)];
+    let privilege = if v.in_kernel { 1 } else { 3 };
+    if gate.address != 0 && gate.dpl >= privilege {
+        return deliver(m, d, v, r, vector, 0);
+    }
+    r.rip = r.rip.wrapping_sub(2);
+    deliver(m, d, v, r, vector::GP, u32::from(vector) << 3 | 2);
+}
+
 /// Tells the guest's kernel of an exception.
 pub fn deliver<M: Machine>(
     m: &mut M,

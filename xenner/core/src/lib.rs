@@ -17,6 +17,10 @@
 //! what a sane kernel can observe: results and error codes.
 #![no_std]
 #![forbid(unsafe_code)]
+#![allow(
+    non_upper_case_globals,
+    reason = "constants keep the spelling of the public headers"
+)]
 
 pub mod cpuid;
 pub mod domain;
@@ -26,6 +30,7 @@ pub mod evtchn;
 pub mod grant;
 pub mod guest;
 pub mod hypercall;
+pub mod image;
 pub mod machine;
 pub mod memory;
 pub mod misc;
