@@ -1,0 +1,80 @@
+//! Prints what a kernel image is and how a PV domain of it would be laid out.
+//!
+//! `inspect VMLINUZ [MEMORY_MIB [INITRD_MIB [CACHE_DIR]]]`
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use xt_builder::notes::Features;
+use xt_builder::{BuildError, ElfImage, KernelImage, PayloadCache, PvKernel, XenNotes, image};
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let Some(path) = args.first() else {
+        eprintln!("inspect VMLINUZ [MEMORY_MIB [INITRD_MIB [CACHE_DIR]]]");
+        return ExitCode::from(2);
+    };
+    let number = |at: usize, default| args.get(at).map_or(Some(default), |n| n.parse().ok());
+    let (Some(memory), Some(initrd)) = (number(1, 512), number(2, 0)) else {
+        eprintln!("Sizes are whole numbers of MiB.");
+        return ExitCode::from(2);
+    };
+    let cache = args.get(3).map(PayloadCache::new);
+    match inspect(Path::new(path), memory, initrd, cache.as_ref()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprint!("{path}: {error}");
+            let mut source = std::error::Error::source(&error);
+            while let Some(cause) = source {
+                eprint!(": {cause}");
+                source = cause.source();
+            }
+            eprintln!(" ({:?})", error.kind());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn inspect(
+    path: &Path,
+    memory_mib: u64,
+    initrd_mib: u64,
+    cache: Option<&PayloadCache>,
+) -> Result<(), BuildError> {
+    let start = Instant::now();
+    let file = image::read_file(path)?;
+    let kernel = KernelImage::parse(&file, cache)?;
+    println!(
+        "{}: {} bytes of ELF, in {:?}",
+        kernel.origin(),
+        kernel.elf().len(),
+        start.elapsed()
+    );
+    let elf = ElfImage::parse(kernel.elf())?;
+    for segment in elf.load_segments() {
+        let segment = segment?;
+        println!(
+            "load  paddr {:#x}  {:#x} bytes in the file, {:#x} in memory",
+            segment.paddr,
+            segment.data.len(),
+            segment.memsz
+        );
+    }
+    print_notes(&XenNotes::read(&elf)?);
+    let initrd = (initrd_mib > 0).then_some(initrd_mib << 20);
+    print!("{}", PvKernel::new(&elf)?.layout(memory_mib << 8, initrd)?);
+    Ok(())
+}
+
+fn print_notes(notes: &XenNotes) {
+    println!("{notes:#x?}");
+    println!(
+        "features supported: {}",
+        Features::names(notes.features.supported)
+    );
+    println!(
+        "features required: {}",
+        Features::names(notes.features.required)
+    );
+}
