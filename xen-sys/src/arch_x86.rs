@@ -108,7 +108,7 @@ pub const VGCF_in_syscall: u64 = 1 << 8;
 pub struct TrapInfo {
     /// Exception vector.
     pub vector: u8,
-    /// Bits 0-3: lowest privilege that may raise it; bit 2 set also: mask events on entry. See `TI_*`.
+    /// Bits 0-1: least privileged ring that may raise it by `INT n`; bit 2: mask events on entry.
     pub flags: u8,
     /// Code selector.
     pub cs: u16,
