@@ -8,3 +8,4 @@ pub mod hypercall;
 pub mod memory;
 pub mod report;
 pub mod trap;
+pub mod user;
