@@ -112,18 +112,16 @@ extern "C" fn enter(start_info: *const StartInfo, boot_sp: u64) -> ! {
 }
 
 /// The start-of-day page the domain builder filled (xen.h `struct start_info`).
-pub fn start_info() -> StartInfo {
+pub fn start_info() -> &'static StartInfo {
     let address = START_INFO.load(Relaxed) as *const StartInfo;
-    // SAFETY: the domain builder mapped this page and handed its address to `_start`; any bit pattern is valid.
-    unsafe { address.read_volatile() }
+    // SAFETY: the domain builder mapped this page and handed its address to `_start`; any bit pattern is valid, and
+    // nobody writes it while the domain runs.
+    unsafe { &*address }
 }
 
 /// The kernel command line (`extra=` of xl.cfg), up to the first NUL; empty when it is not UTF-8.
 pub fn command_line() -> &'static str {
-    let base = START_INFO.load(Relaxed) as usize + core::mem::offset_of!(StartInfo, cmd_line);
-    // SAFETY: the start info page stays mapped and nobody writes its command line.
-    let bytes =
-        unsafe { core::slice::from_raw_parts(base as *const u8, MAX_GUEST_CMDLINE as usize) };
+    let bytes = &start_info().cmd_line;
     let len = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
     core::str::from_utf8(bytes.split_at(len).0).unwrap_or("")
 }

@@ -368,6 +368,7 @@ pub fn taken() -> Option<Trap> {
 macro_rules! attempt {
     ($($code:literal),+ $(; $($operands:tt)*)?) => {{
         $crate::events::note_mask();
+        #[allow(clippy::macro_metavars_in_unsafe, reason = "the operands belong to the instructions")]
         // SAFETY: a trap resumes at label 3 with the stack pointer of now; what the instructions do on purpose is
         // the check's responsibility.
         unsafe {
