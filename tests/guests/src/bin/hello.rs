@@ -16,7 +16,7 @@ xenner_guests::guest!(guest::main);
 #[cfg(target_os = "none")]
 mod guest {
     use xenner_guests::abi::*;
-    use xenner_guests::hypercall::{Ret, call1, call2, call3, direct, ptr, ptr_mut};
+    use xenner_guests::hypercall::{EINVAL, ENOENT, ENOSYS, OK, Ret, call1, call2, call3, direct};
     use xenner_guests::memory::{self, A, P, Page, U, W, mmu_update, mmuext, set_leaf};
     use xenner_guests::report::{eq, finish, see, yes};
     use xenner_guests::trap::Outcome;
@@ -45,7 +45,7 @@ mod guest {
         eq("start_info.flags", info.flags, 0);
         yes(
             "start_info.ports",
-            info.console_evtchn != 0 && info.store_evtchn != 0,
+            info.console_evtchn.0 != 0 && info.store_evtchn.0 != 0,
         );
         yes("start_info.m2p", memory::m2p(memory::p2m(1)) == 1);
     }
@@ -53,22 +53,18 @@ mod guest {
     fn version() {
         eq(
             "version.page_size",
-            call2(__HYPERVISOR_xen_version, XENVER_pagesize, 0u32),
+            call2(__HYPERVISOR_xen_version, XENVER_pagesize, 0),
             Ret(4096),
         );
         let mut features = [0u32; 2];
-        let got = call2(
-            __HYPERVISOR_xen_version,
-            XENVER_get_features,
-            ptr_mut(&mut features),
-        );
-        eq("version.get_features", got, Ret(0));
+        let got = call2(__HYPERVISOR_xen_version, XENVER_get_features, &mut features);
+        eq("version.get_features", got, OK);
         eq(
             "version.unknown",
-            call2(__HYPERVISOR_xen_version, 999u32, 0u32),
-            Ret(-38),
+            call2(__HYPERVISOR_xen_version, 999, 0),
+            ENOSYS,
         );
-        eq("hypercall.unknown", direct(63, 0, 0, 0), Ret(-38));
+        eq("hypercall.unknown", direct(63, 0, 0, 0), ENOSYS);
     }
 
     fn traps() {
@@ -91,7 +87,7 @@ mod guest {
         see(
             "trap.wrmsr",
             Outcome(attempt!("wrmsr";
-            in("ecx") 0x1234_5678u32, in("eax") 0u32, in("edx") 0u32)),
+            in("ecx") 0x1234_5678u32, in("eax") 0u32, in("edx") 0)),
         );
     }
 
@@ -100,145 +96,114 @@ mod guest {
         let spare = Page::new();
         spare.fill(7);
         let pte = spare.mfn() << 12 | P | W | U;
-        eq("mmu.update_va_mapping", set_leaf(page.0, pte), Ret(0));
+        eq("mmu.update_va_mapping", set_leaf(page.0, pte), OK);
         eq("mmu.seen_through", page.read(3), 7);
         let entry = memory::entry_maddr(page.0, 1).unwrap_or(0);
-        eq("mmu.mmu_update", mmu_update(entry, pte & !W), Ret(0));
-        eq("mmu.invlpg", mmuext(MMUEXT_INVLPG_LOCAL, page.0, 0), Ret(0));
+        eq("mmu.mmu_update", mmu_update(entry, pte & !W), OK);
+        eq("mmu.invlpg", mmuext(MMUEXT_INVLPG_LOCAL, page.0, 0), OK);
         see(
             "mmu.write_protected",
             Outcome(attempt!("mov qword ptr [{page}], 1"; page = in(reg) page.0)),
         );
         let table = Page::new();
         table.write(0, spare.mfn() << 12 | P | U | A);
-        eq("mmu.read_only", table.read_only(), Ret(0));
+        eq("mmu.read_only", table.read_only(), OK);
         eq(
             "mmu.pin_l1",
             mmuext(MMUEXT_PIN_L1_TABLE, table.mfn(), 0),
-            Ret(0),
+            OK,
         );
-        eq(
-            "mmu.unpin",
-            mmuext(MMUEXT_UNPIN_TABLE, table.mfn(), 0),
-            Ret(0),
-        );
-    }
-
-    #[repr(C)]
-    #[derive(Default)]
-    struct BindInterdomain {
-        remote_dom: u16,
-        remote_port: u32,
-        local_port: u32,
-    }
-
-    #[repr(C)]
-    #[derive(Default)]
-    struct AllocUnbound {
-        dom: u16,
-        remote_dom: u16,
-        port: u32,
+        eq("mmu.unpin", mmuext(MMUEXT_UNPIN_TABLE, table.mfn(), 0), OK);
     }
 
     fn event_channels() {
-        let mut unbound = AllocUnbound {
+        let mut unbound = EvtchnAllocUnbound {
             dom: DOMID_SELF,
             remote_dom: DOMID_SELF,
-            port: 0,
+            ..EvtchnAllocUnbound::default()
         };
         eq(
             "event.alloc_unbound",
             events::op(EVTCHNOP_alloc_unbound, &mut unbound),
-            Ret(0),
+            OK,
         );
-        let mut bind = BindInterdomain {
+        let mut bind = EvtchnBindInterdomain {
             remote_dom: DOMID_SELF,
             remote_port: unbound.port,
-            local_port: 0,
+            ..EvtchnBindInterdomain::default()
         };
         eq(
             "event.bind_interdomain",
             events::op(EVTCHNOP_bind_interdomain, &mut bind),
-            Ret(0),
+            OK,
         );
-        events::clear(unbound.port);
-        events::clear_mask(unbound.port);
+        events::clear(unbound.port.0);
+        events::clear_mask(unbound.port.0);
         events::enable();
         eq(
             "event.send",
             events::op(EVTCHNOP_send, &mut bind.local_port),
-            Ret(0),
+            OK,
         );
-        eq("event.upcall", events::seen(unbound.port), 1);
+        eq("event.upcall", events::seen(unbound.port.0), 1);
         events::disable();
         eq(
             "event.bad_port",
-            events::op(EVTCHNOP_send, &mut 4000u32),
-            Ret(-22),
+            events::op(EVTCHNOP_send, &mut 4000),
+            EINVAL,
         );
     }
 
     fn time() {
-        let mut virq = [VIRQ_TIMER, 0, 0];
+        let mut virq = EvtchnBindVirq {
+            virq: VIRQ_TIMER,
+            ..EvtchnBindVirq::default()
+        };
         eq(
             "time.bind_virq",
             events::op(EVTCHNOP_bind_virq, &mut virq),
-            Ret(0),
+            OK,
         );
-        let port = virq[2];
+        let port = virq.port.0;
         events::clear_mask(port);
-        eq(
-            "time.set_timer",
-            call1(__HYPERVISOR_set_timer_op, 1u32),
-            Ret(0),
-        );
+        eq("time.set_timer", call1(__HYPERVISOR_set_timer_op, 1), OK);
         events::enable();
         while events::seen(port) == 0 {
             events::disable();
-            call2(__HYPERVISOR_sched_op, SCHEDOP_block, 0u32);
+            call2(__HYPERVISOR_sched_op, SCHEDOP_block, 0);
         }
         events::disable();
         see("time.timer_event", "seen");
         eq(
             "vcpu.is_up",
-            call3(__HYPERVISOR_vcpu_op, VCPUOP_is_up, 0u32, 0u32),
+            call3(__HYPERVISOR_vcpu_op, VCPUOP_is_up, 0, 0),
             Ret(1),
         );
         eq(
             "vcpu.no_such",
-            call3(__HYPERVISOR_vcpu_op, VCPUOP_is_up, 500u32, 0u32),
-            Ret(-2),
+            call3(__HYPERVISOR_vcpu_op, VCPUOP_is_up, 500, 0),
+            ENOENT,
         );
     }
 
-    /// grant_table.h `struct gnttab_query_size`.
-    #[repr(C)]
-    #[derive(Default)]
-    struct QuerySize {
-        dom: u16,
-        nr_frames: u32,
-        max_nr_frames: u32,
-        status: i16,
-    }
-
     fn grants() {
-        let query = QuerySize {
+        let mut query = GnttabQuerySize {
             dom: DOMID_SELF,
-            ..QuerySize::default()
+            ..GnttabQuerySize::default()
         };
         let ret = call3(
             __HYPERVISOR_grant_table_op,
             GNTTABOP_query_size,
-            ptr(&query),
-            1u32,
+            &mut query,
+            1,
         );
-        eq("grant.query_size", ret, Ret(0));
+        eq("grant.query_size", ret, OK);
         eq("grant.query_size.status", query.status, GNTST_okay);
     }
 
     fn user_mode() {
         let space = user::Space::new();
-        eq("user.new_user_baseptr", space.activate(), Ret(0));
+        eq("user.new_user_baseptr", space.activate(), OK);
         space.load(user_code!("mov eax, 42", "syscall"));
         let trap = user::enter(&user::context());
         see("user.syscall", Outcome(trap));

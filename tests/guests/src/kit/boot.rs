@@ -169,12 +169,7 @@ fn suspend() {
         reason: SHUTDOWN_suspend,
     };
     let frame = memory::mfn_of(START_INFO.load(Relaxed));
-    let ret = hypercall::call3(
-        __HYPERVISOR_sched_op,
-        SCHEDOP_shutdown,
-        &raw const arg as u64,
-        frame,
-    );
+    let ret = hypercall::call3(__HYPERVISOR_sched_op, SCHEDOP_shutdown, &arg, frame);
     println!(
         "suspend: {}",
         if ret == Ret(1) {

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed, fence};
 
 use crate::abi::*;
 use crate::boot::start_info;
-use crate::hypercall::{call2, ptr};
+use crate::hypercall::call2;
 use crate::memory::va_of_mfn;
 
 const IN_RING: u64 = 1024;
@@ -17,7 +17,7 @@ static PAGE: AtomicU64 = AtomicU64::new(0);
 
 /// Finds the ring. Before, what is printed is lost.
 pub fn init() {
-    PAGE.store(va_of_mfn(start_info().console_mfn), Relaxed);
+    PAGE.store(va_of_mfn(start_info().console_mfn.0), Relaxed);
 }
 
 fn index(offset: u64) -> *mut u32 {
@@ -30,15 +30,18 @@ fn read_index(offset: u64) -> u32 {
 }
 
 fn notify() {
-    let port = start_info().console_evtchn;
-    call2(__HYPERVISOR_event_channel_op, EVTCHNOP_send, ptr(&port));
+    call2(
+        __HYPERVISOR_event_channel_op,
+        EVTCHNOP_send,
+        &start_info().console_evtchn,
+    );
 }
 
 fn put(byte: u8) {
     let prod = read_index(OUT_PROD);
     while u64::from(prod.wrapping_sub(read_index(OUT_CONS))) >= OUT_RING {
         notify();
-        call2(__HYPERVISOR_sched_op, SCHEDOP_yield, 0u32);
+        call2(__HYPERVISOR_sched_op, SCHEDOP_yield, 0);
     }
     let at = PAGE.load(Relaxed) + IN_RING + u64::from(prod) % OUT_RING;
     // SAFETY: `at` is inside the output ring of the console page.
@@ -53,7 +56,7 @@ fn put(byte: u8) {
 pub fn drain() {
     while read_index(OUT_PROD) != read_index(OUT_CONS) {
         notify();
-        call2(__HYPERVISOR_sched_op, SCHEDOP_yield, 0u32);
+        call2(__HYPERVISOR_sched_op, SCHEDOP_yield, 0);
     }
 }
 

@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
 use crate::abi::*;
-use crate::hypercall::{Ret, call2, ptr_mut};
+use crate::hypercall::{Arg, Ret, call2};
 use crate::memory::{P, U, W, set_leaf};
 
 #[repr(C, align(4096))]
@@ -82,7 +82,7 @@ pub fn disable() {
 pub fn enable() {
     upcall_mask().store(0, SeqCst);
     if upcall_pending().load(SeqCst) != 0 {
-        call2(__HYPERVISOR_xen_version, 0u32, 0u64);
+        call2(__HYPERVISOR_xen_version, XENVER_version, 0);
     }
 }
 
@@ -136,6 +136,6 @@ pub fn seen(port: u32) -> u64 {
 }
 
 /// An `event_channel_op` with its argument structure.
-pub fn op<T>(cmd: u32, arg: &mut T) -> Ret {
-    call2(__HYPERVISOR_event_channel_op, cmd, ptr_mut(arg))
+pub fn op(cmd: u32, arg: impl Arg) -> Ret {
+    call2(__HYPERVISOR_event_channel_op, cmd, arg)
 }

@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::abi::*;
 use crate::boot::start_info;
-use crate::hypercall::{Ret, call3, call4, ptr};
+use crate::hypercall::{Ret, call2, call3, call4};
 
 /// `XEN_ELFNOTE_VIRT_BASE` of every guest.
 pub const VIRT_BASE: u64 = 0xffff_ffff_8000_0000;
@@ -32,34 +32,17 @@ static END: AtomicU64 = AtomicU64::new(0);
 static M2P: AtomicU64 = AtomicU64::new(0);
 static ROOT: AtomicU64 = AtomicU64::new(0);
 
-/// memory.h `struct xen_machphys_mapping`.
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-pub struct MachphysMapping {
-    /// First address of the table.
-    pub v_start: u64,
-    /// Address behind the table's last byte.
-    pub v_end: u64,
-    /// Highest frame number the table has room for.
-    pub max_mfn: u64,
-}
-
 /// Finds the M2P table and the free pages. `boot_sp` is the stack pointer the kernel was entered with.
 pub fn init(boot_sp: u64) {
-    let mut map = MachphysMapping::default();
-    call3(
-        __HYPERVISOR_memory_op,
-        XENMEM_machphys_mapping,
-        &raw mut map as u64,
-        0u32,
-    );
-    M2P.store(map.v_start, Relaxed);
+    let mut map = XenMachphysMapping::default();
+    call2(__HYPERVISOR_memory_op, XENMEM_machphys_mapping, &mut map);
+    M2P.store(map.v_start.0, Relaxed);
     let info = start_info();
-    ROOT.store(info.pt_base, Relaxed);
+    ROOT.store(info.pt_base.0, Relaxed);
     let used = [
-        info.mfn_list + info.nr_pages * 8,
+        info.mfn_list.0 + info.nr_pages * 8,
         info.mod_start + info.mod_len,
-        info.pt_base + info.nr_pt_frames * PAGE_SIZE,
+        info.pt_base.0 + info.nr_pt_frames * PAGE_SIZE,
         boot_sp,
     ];
     let first = used
@@ -167,12 +150,12 @@ pub fn mfn_of(va: u64) -> u64 {
 
 /// The machine frame of a pseudo-physical one.
 pub fn p2m(pfn: u64) -> u64 {
-    peek(start_info().mfn_list + pfn * 8)
+    peek(start_info().mfn_list.0 + pfn * 8)
 }
 
 /// Writes the guest's own p2m entry, after frames were exchanged.
 pub fn set_p2m(pfn: u64, mfn: u64) {
-    poke(start_info().mfn_list + pfn * 8, mfn);
+    poke(start_info().mfn_list.0 + pfn * 8, mfn);
 }
 
 /// The pseudo-physical frame of a machine frame, by the hypervisor's M2P table.
@@ -229,49 +212,19 @@ pub fn set_leaf(va: u64, pte: u64) -> Ret {
     call3(__HYPERVISOR_update_va_mapping, va, pte, UVMF_INVLPG)
 }
 
-/// xen.h `struct mmu_update`.
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-pub struct MmuUpdate {
-    /// Machine address of the entry, an `MMU_*` command in its two low bits.
-    pub ptr: u64,
-    /// New contents.
-    pub val: u64,
-}
-
 /// One `mmu_update` on this domain's own frames.
 pub fn mmu_update(ptr_cmd: u64, val: u64) -> Ret {
     let request = MmuUpdate { ptr: ptr_cmd, val };
-    call4(
-        __HYPERVISOR_mmu_update,
-        ptr(&request),
-        1u32,
-        0u32,
-        DOMID_SELF,
-    )
-}
-
-/// xen.h `struct mmuext_op`.
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-pub struct MmuextOp {
-    /// `MMUEXT_*`.
-    pub cmd: u32,
-    /// Padding.
-    pub pad: u32,
-    /// `mfn` or `linear_addr`.
-    pub arg1: u64,
-    /// `nr_ents`, `vcpumask` or `src_mfn`.
-    pub arg2: u64,
+    call4(__HYPERVISOR_mmu_update, &request, 1, 0, DOMID_SELF)
 }
 
 /// One `mmuext_op` on this domain's own frames.
 pub fn mmuext(cmd: u32, arg1: u64, arg2: u64) -> Ret {
     let op = MmuextOp {
         cmd,
-        pad: 0,
         arg1,
         arg2,
+        ..MmuextOp::default()
     };
-    call4(__HYPERVISOR_mmuext_op, ptr(&op), 1u32, 0u32, DOMID_SELF)
+    call4(__HYPERVISOR_mmuext_op, &op, 1, 0, DOMID_SELF)
 }

@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::abi::*;
 use crate::boot::start_info;
-use crate::hypercall::{Ret, call1, call3};
+use crate::hypercall::{Ret, call1, call3, handle};
 use crate::{events, println};
 
 /// Pseudo vector: event upcall.
@@ -70,6 +70,8 @@ pub struct Trap {
     pub cr2: u64,
     /// Bytes between the start of the attempted instruction and the frame's RIP.
     pub advance: u64,
+    /// Whether upcalls were masked when the handler began.
+    pub masked: bool,
 }
 
 impl Trap {
@@ -150,6 +152,7 @@ static RECORDED: Recorded = Recorded(UnsafeCell::new(Trap {
     },
     cr2: 0,
     advance: 0,
+    masked: false,
 }));
 static HIT: AtomicU64 = AtomicU64::new(0);
 
@@ -266,27 +269,6 @@ pub fn stub(vector: u64) -> u64 {
     }
 }
 
-/// arch-x86/xen.h `struct trap_info`.
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-pub struct TrapInfo {
-    /// Vector.
-    pub vector: u8,
-    /// Bits 0-1: privilege level; bit 2: mask events on entry.
-    pub flags: u8,
-    /// Code selector.
-    pub cs: u16,
-    /// Padding.
-    pub pad: u32,
-    /// Handler; 0 ends the table.
-    pub address: u64,
-}
-
-/// arch-x86/xen-x86_64.h `FLAT_RING3_CS64`.
-pub const FLAT_RING3_CS64: u16 = 0xe033;
-/// arch-x86/xen-x86_64.h `FLAT_RING3_SS64`.
-pub const FLAT_RING3_SS64: u16 = 0xe02b;
-
 /// The table [`init`] sets: every exception, `#BP` and `#OF` callable from user mode.
 pub fn table() -> [TrapInfo; 21] {
     let mut table = [TrapInfo::default(); 21];
@@ -296,8 +278,8 @@ pub fn table() -> [TrapInfo; 21] {
             vector: vector as u8,
             flags: dpl | 4,
             cs: FLAT_RING3_CS64,
-            pad: 0,
-            address: stub(vector as u64),
+            address: Vaddr(stub(vector as u64)),
+            ..TrapInfo::default()
         };
     }
     table
@@ -306,14 +288,14 @@ pub fn table() -> [TrapInfo; 21] {
 /// Registers the stubs.
 pub fn init() {
     let table = table();
-    call1(__HYPERVISOR_set_trap_table, &raw const table as u64);
+    call1(__HYPERVISOR_set_trap_table, &table);
     call3(
         __HYPERVISOR_set_callbacks,
         stub(EVENT),
         stub(FAILSAFE),
         stub(SYSCALL),
     );
-    events::init(start_info().shared_info);
+    events::init(start_info().shared_info.0);
 }
 
 extern "C" fn on_trap(frame: &mut Frame) {
@@ -325,12 +307,13 @@ extern "C" fn on_trap(frame: &mut Frame) {
     if resume == 0 {
         let trap = Trap {
             frame: *frame,
-            cr2: events::cr2(),
-            advance: 0,
+            ..Trap::default()
         };
         println!(
-            "unexpected {trap} at rip {:#x} rsp {:#x} cr2 {:#x}",
-            frame.rip, frame.rsp, trap.cr2
+            "unexpected {trap} rip {:#x} rsp {:#x} cr2 {:#x}",
+            frame.rip,
+            frame.rsp,
+            events::cr2()
         );
         crate::boot::shutdown(SHUTDOWN_crash);
     }
@@ -338,6 +321,7 @@ extern "C" fn on_trap(frame: &mut Frame) {
         frame: *frame,
         cr2: events::cr2(),
         advance: frame.rip.wrapping_sub(RESUME[2].load(Relaxed)),
+        masked: events::upcall_mask().load(Relaxed) != 0,
     };
     // SAFETY: only this vCPU arms the resume point, and it is not reading while it is here.
     unsafe { *RECORDED.0.get() = trap };
@@ -396,5 +380,5 @@ macro_rules! attempt {
 
 /// The `set_trap_table` hypercall; the last entry must have address 0.
 pub fn set_trap_table(table: &[TrapInfo]) -> Ret {
-    call1(__HYPERVISOR_set_trap_table, table.as_ptr() as u64)
+    call1(__HYPERVISOR_set_trap_table, handle(table).0)
 }

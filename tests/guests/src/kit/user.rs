@@ -6,7 +6,7 @@ use crate::abi::*;
 use crate::attempt;
 use crate::hypercall::{Ret, call2};
 use crate::memory::{A, D, P, Page, U, W, mmuext};
-use crate::trap::{FLAT_RING3_CS64, FLAT_RING3_SS64, IF, Trap};
+use crate::trap::{IF, Trap};
 
 /// Start of the 2 MiB that a [`Space`] can map.
 pub const USER_BASE: u64 = 0x40_0000;
@@ -16,23 +16,6 @@ pub const USER_CODE: u64 = USER_BASE;
 pub const USER_STACK: u64 = USER_BASE + 0x1000;
 /// Top of the user stack.
 pub const USER_SP: u64 = USER_STACK + 0x1000;
-
-/// arch-x86/xen-x86_64.h `struct iret_context`.
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-#[allow(missing_docs, reason = "registers")]
-pub struct IretContext {
-    pub rax: u64,
-    pub r11: u64,
-    pub rcx: u64,
-    /// `VGCF_in_syscall` when the way back may be SYSRET.
-    pub flags: u64,
-    pub rip: u64,
-    pub cs: u64,
-    pub rflags: u64,
-    pub rsp: u64,
-    pub ss: u64,
-}
 
 /// A user address space: four page table pages, one code page and one stack page.
 pub struct Space {
