@@ -1,0 +1,11 @@
+//! The modules of the kit, compiled for the bare machine only.
+
+pub mod abi;
+pub mod boot;
+pub mod console;
+pub mod events;
+pub mod hypercall;
+pub mod memory;
+pub mod report;
+pub mod trap;
+pub mod user;

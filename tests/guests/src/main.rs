@@ -1,3 +1,0 @@
-//! Small PV kernels that exercise the Xen ABI.
-
-fn main() {}
