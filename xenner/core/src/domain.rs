@@ -6,6 +6,8 @@ use spin::Mutex;
 use xen_sys::addr::{Maddr, Mfn};
 use xen_sys::arch_x86::VcpuGuestContext;
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 use crate::evtchn::EventChannels;
 use crate::grant::GrantTable;
 use crate::memory::Memory;
@@ -15,12 +17,9 @@ use crate::memory::Memory;
 pub const MAX_VCPUS: usize = 32;
 
 /// What the host decides before the domain starts.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
 pub struct Config {
-    /// The domain's own number.
-    pub domid: u16,
-    /// Virtual CPUs that exist; those but the first start down.
-    pub nr_vcpus: u32,
     /// First frame of the domain's memory.
     pub ram_base: Mfn,
     /// Frames from `ram_base` on that the domain may own (`maxmem`).
@@ -37,18 +36,18 @@ pub struct Config {
     pub m2p: u64,
     /// Entries of that table.
     pub m2p_entries: u64,
-    /// Frequency of the time stamp counter, kHz.
-    pub tsc_khz: u32,
-    /// The multiplier and shift of `vcpu_time_info` for that frequency.
-    pub tsc_to_system_mul: u32,
-    /// See `tsc_to_system_mul`.
-    pub tsc_shift: i32,
     /// The time stamp at system time 0.
     pub tsc_base: u64,
     /// Wall clock at system time 0, nanoseconds since 1970.
     pub wallclock_ns: u64,
     /// The domain's UUID.
     pub handle: [u8; 16],
+    /// Frequency of the time stamp counter, kHz.
+    pub tsc_khz: u32,
+    /// The multiplier and shift of `vcpu_time_info` for that frequency.
+    pub tsc_to_system_mul: u32,
+    /// See `tsc_to_system_mul`.
+    pub tsc_shift: i32,
     /// Limit of grant table frames.
     pub max_grant_frames: u32,
     /// Highest event channel port plus one the domain may use.
@@ -57,6 +56,12 @@ pub struct Config {
     pub kernel_cs: u16,
     /// The stack selector the CPU runs the guest's kernel with.
     pub kernel_ss: u16,
+    /// The domain's own number.
+    pub domid: u16,
+    /// No meaning.
+    pub _pad0: u16,
+    /// Virtual CPUs that exist; those but the first start down.
+    pub nr_vcpus: u32,
 }
 
 /// One domain.
@@ -112,6 +117,7 @@ impl Domain {
                 max_evtchn_port: 0,
                 kernel_cs: 0,
                 kernel_ss: 0,
+                _pad0: 0,
             },
             vcpus: [const { VcpuShared::new() }; MAX_VCPUS],
             evtchn: Mutex::new(EventChannels::new()),

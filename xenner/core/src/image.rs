@@ -42,7 +42,8 @@ pub const VECTOR_FLUSH: u8 = 0xf2;
 /// The local timer.
 pub const VECTOR_TIMER: u8 = 0xf0;
 
-/// Port of the doorbell towards the host: no exit to the process, an eventfd.
+/// Port of the doorbell towards the host: EAX holds the event channel port. No
+/// exit to the process, an eventfd.
 pub const PORT_DOORBELL: u16 = 0x510;
 /// Port of synchronous calls to the host: RAX holds a `CALL_*`, RDI and RSI
 /// its arguments.
@@ -110,8 +111,6 @@ pub struct Doorbells {
     pub bound: [AtomicU64; 64],
     /// The host notified the guest.
     pub to_guest: [AtomicU64; 64],
-    /// The guest notified the host.
-    pub to_host: [AtomicU64; 64],
 }
 
 /// Why the emulator ended the domain.

@@ -19,7 +19,6 @@ pub static BOOT: Filled<Boot> = Filled(UnsafeCell::new(core::mem::MaybeUninit::z
 pub static DOORBELLS: Doorbells = Doorbells {
     bound: [const { core::sync::atomic::AtomicU64::new(0) }; 64],
     to_guest: [const { core::sync::atomic::AtomicU64::new(0) }; 64],
-    to_host: [const { core::sync::atomic::AtomicU64::new(0) }; 64],
 };
 /// Why the domain ended.
 pub static mut EPITAPH: Epitaph = Epitaph { length: 0, text: [0; 120], detail: 0, vcpu: 0 };
@@ -66,10 +65,10 @@ pub fn call(function: u64, a: u64, b: u64) {
     }
 }
 
-/// Rings the doorbell.
-pub fn ring() {
+/// Rings the doorbell of a port.
+pub fn ring(port: u32) {
     // SAFETY: a port write that the host's kernel turns into an event.
-    unsafe { asm!("out dx, eax", in("dx") PORT_DOORBELL, in("eax") 0, options(nostack, nomem)) };
+    unsafe { asm!("out dx, eax", in("dx") PORT_DOORBELL, in("eax") port, options(nostack, nomem)) };
 }
 
 /// Leaves word of why the domain ends, and ends it.

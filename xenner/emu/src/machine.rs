@@ -286,11 +286,7 @@ impl Machine for Ring0 {
     }
 
     fn notify_host(&self, port: u32) {
-        if let Some(word) = host::doorbells().to_host.get(port as usize / 64)
-            && word.fetch_or(1 << (port % 64), Ordering::AcqRel) >> (port % 64) & 1 == 0
-        {
-            host::ring();
-        }
+        host::ring(port);
     }
 
     fn release_frames(&mut self, first: Mfn, count: u64) {

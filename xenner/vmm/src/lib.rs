@@ -1,1 +1,19 @@
 //! KVM virtual machines that look like Xen PV domains from inside.
+//!
+//! One process runs one domain. [`Vmm::build`] makes it in order: memory
+//! ([`memory`]), the ring-0 emulator ([`emulator`]), the kernel (`xt-builder`),
+//! the virtual machine ([`kvm`]), the back ends ([`devices`]); [`Vmm::run`]
+//! runs its virtual CPUs ([`vcpu`]) until the domain ends.
+//!
+//! The process trusts nothing in guest memory, the emulator's included:
+//! everything there is copied out, checked, and never believed again.
+
+pub mod devices;
+pub mod domain;
+pub mod emulator;
+pub mod kvm;
+pub mod memory;
+pub mod vcpu;
+
+pub use domain::{DomainSpec, Vmm, VmmError};
+pub use vcpu::{CrashReport, DomainExit};

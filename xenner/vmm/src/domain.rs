@@ -1,0 +1,248 @@
+//! A domain from its specification to its end.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use vmm_sys_util::eventfd::EventFd;
+use xen_sys::addr::{Mfn, PAGE_SIZE};
+use xen_sys::arch_x86::{VGCF_in_kernel, VGCF_online, VcpuGuestContext};
+use xenner_core::Config;
+use xenner_core::image::*;
+use xt_builder::{BuildError, ElfImage, KernelImage, PayloadCache, PvImage, PvKernel, PvSpec};
+use zerocopy::{FromZeros, IntoBytes};
+
+use crate::emulator::{Emulator, EmulatorError};
+use crate::kvm::{Doing, Kind, KvmError, Machine};
+use crate::memory::{MemError, Memory};
+use crate::vcpu::{self, DomainExit, Shared};
+
+/// What the user asked for.
+#[derive(Debug)]
+pub struct DomainSpec {
+    /// The domain's name.
+    pub name: String,
+    /// The kernel file's bytes.
+    pub kernel: Vec<u8>,
+    /// The initial RAM disk's bytes.
+    pub initrd: Option<Vec<u8>>,
+    /// The kernel's command line.
+    pub cmd_line: String,
+    /// Pages at start.
+    pub nr_pages: u64,
+    /// Pages it may grow to.
+    pub max_pages: u64,
+    /// Virtual CPUs.
+    pub vcpus: u32,
+    /// UUID.
+    pub uuid: [u8; 16],
+    /// Where decompressed kernels are kept.
+    pub cache: Option<PayloadCache>,
+}
+
+/// A domain could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum VmmError {
+    /// Its memory.
+    #[error(transparent)]
+    Memory(#[from] MemError),
+    /// The emulator.
+    #[error(transparent)]
+    Emulator(#[from] EmulatorError),
+    /// KVM.
+    #[error(transparent)]
+    Kvm(#[from] KvmError),
+    /// The kernel or the initrd.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The operating system.
+    #[error("Cannot {what}.")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Its answer.
+        source: std::io::Error,
+    },
+}
+
+/// The guest's own number, as it sees it.
+pub const DOMID: u16 = 1;
+/// Event channel port of xenstore.
+pub const STORE_PORT: u32 = 1;
+/// Event channel port of the console.
+pub const CONSOLE_PORT: u32 = 2;
+const GRANT_FRAMES: u32 = 64;
+
+/// A domain ready to run.
+pub struct Vmm {
+    machine: Machine,
+    shared: Arc<Shared>,
+    /// What the builder made.
+    pub image: PvImage,
+    vcpus: Vec<kvm_ioctls::VcpuFd>,
+}
+
+impl Vmm {
+    /// Builds a domain.
+    ///
+    /// # Errors
+    /// [`VmmError`]; nothing is left behind.
+    pub fn build(
+        spec: &DomainSpec,
+        console: Box<dyn FnMut(&[u8]) + Send>,
+    ) -> Result<Self, VmmError> {
+        let kernel = KernelImage::parse(&spec.kernel, spec.cache.as_ref())?;
+        let elf = ElfImage::parse(kernel.elf())?;
+        let kernel = PvKernel::new(&elf)?;
+        let bitmap_pages = spec.max_pages.div_ceil(8 * PAGE_SIZE as u64);
+        let heap_pages = 1 + bitmap_pages + u64::from(GRANT_FRAMES) * 2 + 16;
+        let mut memory = Memory::new(spec.nr_pages, spec.max_pages, heap_pages)?;
+        let emulator = Emulator::load(&memory)?;
+        memory.fill_m2p()?;
+
+        let shared_info = Mfn(HEAP_BASE >> 12);
+        let image = kernel.build(
+            &mut memory,
+            &PvSpec {
+                cmd_line: spec.cmd_line.as_bytes(),
+                initrd: spec.initrd.as_deref(),
+                store_evtchn: STORE_PORT.into(),
+                console_evtchn: CONSOLE_PORT.into(),
+                ..PvSpec::new(shared_info)
+            },
+        )?;
+        if let Some(page) = image.hypercall_page {
+            memory.write(page.addr(), &hypercall_page())?;
+        }
+        let machine = Machine::new(&memory)?;
+        let mut vcpus = Vec::new();
+        for id in 0..spec.vcpus as usize {
+            vcpus.push(machine.new_vcpu(id, &emulator)?);
+        }
+        let tsc_khz = vcpus[0].get_tsc_khz().doing("tell the time stamp counter's frequency")?;
+        let config = config(spec, &memory, shared_info, tsc_khz);
+        write_boot(&memory, &emulator, &config, &image)?;
+        let shared = Shared::new(memory, emulator, console);
+        Ok(Self { machine, shared, image, vcpus })
+    }
+
+    /// An eventfd that is signalled when the guest notifies a port.
+    ///
+    /// # Errors
+    /// [`VmmError`].
+    pub fn doorbell(&self, port: u32) -> Result<EventFd, VmmError> {
+        let fd = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)
+            .map_err(|source| VmmError::System { what: "create an eventfd", source })?;
+        let at = kvm_ioctls::IoEventAddress::Pio(u64::from(PORT_DOORBELL));
+        self.machine.vm.register_ioevent(&fd, &at, port).doing("register a doorbell")?;
+        let word = self.shared.emulator.doorbells.offset(u64::from(port / 64) * 8);
+        self.shared.memory.fetch_or(word, 1 << (port % 64))?;
+        Ok(fd)
+    }
+
+    /// What the virtual CPU threads share.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Runs the domain to its end.
+    ///
+    /// # Errors
+    /// [`VmmError::System`] when threads cannot be had.
+    pub fn run(self) -> Result<DomainExit, VmmError> {
+        let mut threads: Vec<JoinHandle<()>> = Vec::new();
+        for (id, fd) in self.vcpus.into_iter().enumerate() {
+            let shared = self.shared.clone();
+            let thread = std::thread::Builder::new()
+                .name(format!("vcpu{id}"))
+                .spawn(move || vcpu::run(fd, id, &shared))
+                .map_err(|source| VmmError::System { what: "start a virtual CPU's thread", source })?;
+            threads.push(thread);
+        }
+        let exit = self.shared.wait();
+        Ok(exit)
+    }
+}
+
+fn config(spec: &DomainSpec, memory: &Memory, shared_info: Mfn, tsc_khz: u32) -> Config {
+    let (tsc_to_system_mul, tsc_shift) = tsc_scale(tsc_khz);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (kernel_cs, kernel_ss) = Kind::detect().kernel_selectors();
+    Config {
+        domid: DOMID,
+        nr_vcpus: spec.vcpus,
+        ram_base: Mfn(RAM_BASE >> 12),
+        max_pages: memory.max_pages(),
+        nr_pages: memory.nr_pages(),
+        shared_info,
+        heap_base: shared_info,
+        heap_pages: memory.heap_pages(),
+        m2p: M2P,
+        m2p_entries: (RAM_BASE >> 12) + memory.max_pages(),
+        tsc_khz,
+        tsc_to_system_mul,
+        tsc_shift: tsc_shift.into(),
+        tsc_base: 0,
+        wallclock_ns: now.as_nanos() as u64,
+        handle: spec.uuid,
+        max_grant_frames: GRANT_FRAMES,
+        max_evtchn_port: 1 << 17,
+        kernel_cs,
+        kernel_ss,
+        _pad0: 0,
+    }
+}
+
+/// The multiplier and shift of `vcpu_time_info` (`xen.h`): nanoseconds are
+/// `(ticks << shift) * mul >> 32`.
+fn tsc_scale(tsc_khz: u32) -> (u32, i8) {
+    let mut shift = 0i8;
+    let mut ticks_per_second = u64::from(tsc_khz.max(1)) * 1000;
+    while ticks_per_second > 2_000_000_000 {
+        ticks_per_second >>= 1;
+        shift -= 1;
+    }
+    while ticks_per_second <= 1_000_000_000 {
+        ticks_per_second <<= 1;
+        shift += 1;
+    }
+    (((1_000_000_000u64 << 32) / ticks_per_second) as u32, shift)
+}
+
+/// The hypercall page: 32 bytes a call, as Xen fills it for PV guests.
+fn hypercall_page() -> Vec<u8> {
+    let mut page = vec![0xcc; PAGE_SIZE];
+    for (nr, slot) in page.chunks_exact_mut(32).enumerate() {
+        let nr = nr as u8;
+        // push rcx; push r11; mov eax, nr; syscall; pop r11; pop rcx; ret
+        let mut code = vec![0x51, 0x41, 0x53, 0xb8, nr, 0, 0, 0, 0x0f, 0x05, 0x41, 0x5b, 0x59, 0xc3];
+        if u64::from(nr) == xen_sys::hypercall::__HYPERVISOR_iret {
+            // push rcx; push r11; push rax; mov eax, nr; syscall
+            code = vec![0x51, 0x41, 0x53, 0x50, 0xb8, nr, 0, 0, 0, 0x0f, 0x05];
+        }
+        slot[..code.len()].copy_from_slice(&code);
+    }
+    page
+}
+
+fn write_boot(
+    memory: &Memory,
+    emulator: &Emulator,
+    config: &Config,
+    image: &PvImage,
+) -> Result<(), MemError> {
+    use std::mem::offset_of;
+    let mut context = VcpuGuestContext::new_zeroed();
+    context.flags = VGCF_in_kernel | VGCF_online;
+    context.user_regs.rip = image.entry.0;
+    context.user_regs.rsp = image.stack.0;
+    context.user_regs.rsi = image.start_info.0;
+    context.user_regs.rflags = 1 << 9;
+    context.ctrlreg[3] = image.cr3.addr().0;
+    let at = |offset: usize| emulator.boot.offset(offset as u64);
+    memory.write(at(offset_of!(Boot, config)), config.as_bytes())?;
+    memory.write(at(offset_of!(Boot, hole)), emulator.hole.as_bytes())?;
+    memory.write(at(offset_of!(Boot, context)), context.as_bytes())?;
+    memory.write(at(offset_of!(Boot, console)), &image.console_mfn.0.to_le_bytes())?;
+    memory.write(at(offset_of!(Boot, store)), &image.xenstore_mfn.0.to_le_bytes())
+}

@@ -1,0 +1,278 @@
+//! The virtual machine: KVM's objects, set up for ring 0 to start in.
+
+use kvm_bindings::*;
+use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
+use vmm_sys_util::ioctl::ioctl_with_ref;
+use vmm_sys_util::ioctl_iow_nr;
+use xen_sys::arch_x86::{
+    XEN_CPUID_FIRST_LEAF, XEN_CPUID_MAX_NUM_LEAVES, XEN_CPUID_SIGNATURE_EBX,
+    XEN_CPUID_SIGNATURE_ECX, XEN_CPUID_SIGNATURE_EDX,
+};
+
+use crate::emulator::Emulator;
+use crate::memory::Memory;
+
+/// KVM refused something.
+#[derive(Debug, thiserror::Error)]
+pub enum KvmError {
+    /// /dev/kvm cannot be opened.
+    #[error("Cannot open /dev/kvm ({}). {}", .0, open_hint(.0))]
+    Open(kvm_ioctls::Error),
+    /// An operation failed.
+    #[error("KVM refuses to {what}: {source}.")]
+    Ioctl {
+        /// What was asked.
+        what: &'static str,
+        /// Its answer.
+        source: kvm_ioctls::Error,
+    },
+    /// The host's KVM is too old.
+    #[error("This KVM lacks {0}, which xenner needs; a newer host kernel has it.")]
+    Missing(&'static str),
+}
+
+fn open_hint(error: &kvm_ioctls::Error) -> &'static str {
+    match error.errno() {
+        libc::ENOENT => {
+            "Load the module (modprobe kvm_intel or kvm_amd) or enable virtualisation in the firmware; `xenner check` tells more."
+        }
+        libc::EACCES | libc::EPERM => {
+            "Join the group that owns it (sudo usermod -aG kvm $USER, then log in again)."
+        }
+        _ => "`xenner check` tells more.",
+    }
+}
+
+/// Names an ioctl in the error it may give.
+pub(crate) trait Doing<T> {
+    fn doing(self, what: &'static str) -> Result<T, KvmError>;
+}
+
+impl<T> Doing<T> for Result<T, kvm_ioctls::Error> {
+    fn doing(self, what: &'static str) -> Result<T, KvmError> {
+        self.map_err(|source| KvmError::Ioctl { what, source })
+    }
+}
+
+/// How the host's KVM runs a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Intel VT-x.
+    Vmx,
+    /// AMD-V.
+    Svm,
+    /// No hardware virtualisation: ring 3 native, ring 0 emulated.
+    PageTable,
+}
+
+impl Kind {
+    /// What this host has, by the processor's flags.
+    pub fn detect() -> Self {
+        let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let flags = cpuinfo.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
+        let has = |flag| flags.split_whitespace().any(|word| word == flag);
+        if has("vmx") {
+            Self::Vmx
+        } else if has("svm") {
+            Self::Svm
+        } else {
+            Self::PageTable
+        }
+    }
+
+    /// The code and stack selectors guest kernels run with. A pagetable-based
+    /// KVM runs ring 3 with the host's own, whatever is asked.
+    pub fn kernel_selectors(self) -> (u16, u16) {
+        match self {
+            Self::PageTable => (0x33, 0x2b),
+            Self::Vmx | Self::Svm => (0xe033, 0xe02b),
+        }
+    }
+}
+
+/// A virtual machine with its memory in place and no virtual CPU yet.
+pub struct Machine {
+    /// KVM itself.
+    pub kvm: Kvm,
+    /// The machine.
+    pub vm: VmFd,
+    cpuid: Vec<kvm_cpuid_entry2>,
+    xcr0: u64,
+}
+
+impl Machine {
+    /// Creates the machine around its memory.
+    ///
+    /// # Errors
+    /// [`KvmError`].
+    pub fn new(memory: &Memory) -> Result<Self, KvmError> {
+        let kvm = Kvm::new().map_err(KvmError::Open)?;
+        for (cap, name) in [
+            (Cap::SplitIrqchip, "the split interrupt controller"),
+            (Cap::Ioeventfd, "ioeventfd"),
+            (Cap::SignalMsi, "message-signalled interrupts"),
+            (Cap::TscDeadlineTimer, "the TSC deadline timer"),
+        ] {
+            if !kvm.check_extension(cap) {
+                return Err(KvmError::Missing(name));
+            }
+        }
+        let vm = kvm.create_vm().doing("create a virtual machine")?;
+        let mut split = kvm_enable_cap { cap: KVM_CAP_SPLIT_IRQCHIP, ..Default::default() };
+        split.args[0] = 24;
+        vm.enable_cap(&split).doing("create the interrupt controllers")?;
+        let mut x2apic = kvm_enable_cap { cap: KVM_CAP_X2APIC_API, ..Default::default() };
+        x2apic.args[0] = u64::from(KVM_X2APIC_API_USE_32BIT_IDS);
+        vm.enable_cap(&x2apic).doing("use x2APIC numbers")?;
+        for (slot, (start, length, host)) in memory.regions().enumerate() {
+            let region = kvm_userspace_memory_region {
+                slot: slot as u32,
+                guest_phys_addr: start,
+                memory_size: length,
+                userspace_addr: host,
+                flags: 0,
+            };
+            // SAFETY: the range is a mapping that lives as long as the
+            // machine, and the host reaches it by volatile copies only.
+            unsafe { vm.set_user_memory_region(region) }.doing("take the domain's memory")?;
+        }
+        let mut machine = Self { kvm, vm, cpuid: Vec::new(), xcr0: 1 };
+        machine.choose_cpuid()?;
+        Ok(machine)
+    }
+
+    fn choose_cpuid(&mut self) -> Result<(), KvmError> {
+        let supported = self
+            .kvm
+            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+            .doing("tell the processor's features")?;
+        let hypervisor = XEN_CPUID_FIRST_LEAF..XEN_CPUID_FIRST_LEAF + 0x1000;
+        self.cpuid = supported
+            .as_slice()
+            .iter()
+            .filter(|entry| !hypervisor.contains(&entry.function))
+            .copied()
+            .collect();
+        for entry in &mut self.cpuid {
+            match (entry.function, entry.index) {
+                // x2APIC and the deadline timer are the emulator's; its filter
+                // hides them from the guest.
+                (1, _) => entry.ecx |= 1 << 21 | 1 << 24 | 1 << 31,
+                (13, 0) => self.xcr0 = u64::from(entry.edx) << 32 | u64::from(entry.eax),
+                _ => {}
+            }
+        }
+        // Processes that ask for the hypervisor find Xen.
+        self.cpuid.push(kvm_cpuid_entry2 {
+            function: XEN_CPUID_FIRST_LEAF,
+            eax: XEN_CPUID_FIRST_LEAF + XEN_CPUID_MAX_NUM_LEAVES,
+            ebx: XEN_CPUID_SIGNATURE_EBX,
+            ecx: XEN_CPUID_SIGNATURE_ECX,
+            edx: XEN_CPUID_SIGNATURE_EDX,
+            ..Default::default()
+        });
+        self.cpuid.push(kvm_cpuid_entry2 {
+            function: XEN_CPUID_FIRST_LEAF + 1,
+            eax: xenner_core::version::XEN_VERSION,
+            ..Default::default()
+        });
+        Ok(())
+    }
+
+    /// Whether the processor has a feature: register 1 ebx, 2 ecx, 3 edx.
+    fn has(&self, leaf: u32, register: usize, bit: u32) -> bool {
+        self.cpuid.iter().any(|e| {
+            e.function == leaf && e.index == 0 && [e.eax, e.ebx, e.ecx, e.edx][register] >> bit & 1 != 0
+        })
+    }
+
+    /// Creates a virtual CPU that starts in the emulator.
+    ///
+    /// # Errors
+    /// [`KvmError`].
+    pub fn new_vcpu(&self, id: usize, emulator: &Emulator) -> Result<VcpuFd, KvmError> {
+        let vcpu = self.vm.create_vcpu(id as u64).doing("create a virtual CPU")?;
+        let mut entries = self.cpuid.clone();
+        for entry in &mut entries {
+            match entry.function {
+                1 => entry.ebx = entry.ebx & 0x00ff_ffff | (id as u32) << 24,
+                0xb | 0x1f => entry.edx = id as u32,
+                _ => {}
+            }
+        }
+        let cpuid = CpuId::from_entries(&entries).map_err(|_| KvmError::Missing("room for CPUID"))?;
+        vcpu.set_cpuid2(&cpuid).doing("take the CPUID table")?;
+        self.set_system_registers(&vcpu, emulator)?;
+        let regs = kvm_regs {
+            rip: emulator.entry.0,
+            rdi: id as u64,
+            rflags: 2,
+            ..Default::default()
+        };
+        vcpu.set_regs(&regs).doing("set a virtual CPU's registers")?;
+        if self.has(1, 2, 26) {
+            let mut xcrs = kvm_xcrs { nr_xcrs: 1, ..Default::default() };
+            xcrs.xcrs[0].value = self.xcr0;
+            vcpu.set_xcrs(&xcrs).doing("set XCR0")?;
+        }
+        share_tsc(&vcpu);
+        Ok(vcpu)
+    }
+
+    fn set_system_registers(&self, vcpu: &VcpuFd, emulator: &Emulator) -> Result<(), KvmError> {
+        let mut sregs = vcpu.get_sregs().doing("tell a virtual CPU's registers")?;
+        let code = kvm_segment {
+            limit: 0xffff_ffff,
+            selector: 8,
+            type_: 11,
+            present: 1,
+            l: 1,
+            s: 1,
+            g: 1,
+            ..Default::default()
+        };
+        let data = kvm_segment { selector: 16, type_: 3, l: 0, db: 1, ..code };
+        sregs.cs = code;
+        (sregs.ds, sregs.es, sregs.ss) = (data, data, data);
+        (sregs.fs, sregs.gs) = (data, data);
+        sregs.tr = kvm_segment { limit: 103, selector: 24, type_: 11, present: 1, ..Default::default() };
+        sregs.cr0 = CR0;
+        sregs.cr3 = emulator.boot_l4.addr().0;
+        sregs.cr4 = CR4;
+        if self.has(1, 2, 26) {
+            sregs.cr4 |= 1 << 18;
+        }
+        if self.has(7, 1, 0) {
+            sregs.cr4 |= 1 << 16;
+        }
+        sregs.efer = EFER;
+        // Enabled, in x2APIC mode.
+        sregs.apic_base |= 0xc00;
+        vcpu.set_sregs(&sregs).doing("set a virtual CPU's registers")
+    }
+}
+
+/// PE, MP, ET, NE, WP, AM, PG.
+const CR0: u64 = 0x8005_0033;
+/// DE, PAE, PGE, OSFXSR, OSXMMEXCPT.
+const CR4: u64 = 0x6a8;
+/// SCE, LME, LMA, NXE.
+const EFER: u64 = 0xd01;
+
+/// Makes the guest's time stamp counter the host's: on a pagetable-based KVM
+/// ring 3 reads that one whatever the offset, and elsewhere it does no harm.
+fn share_tsc(vcpu: &VcpuFd) {
+    let offset = 0u64;
+    let attr = kvm_device_attr {
+        group: KVM_VCPU_TSC_CTRL,
+        attr: u64::from(KVM_VCPU_TSC_OFFSET),
+        addr: &raw const offset as u64,
+        flags: 0,
+    };
+    // Older kernels cannot; then all reads carry the same offset.
+    // SAFETY: the attribute names a live word, which is all KVM reads.
+    let _ = unsafe { ioctl_with_ref(vcpu, KVM_SET_DEVICE_ATTR(), &attr) };
+}
+
+// kvm-ioctls has this call for other architectures' virtual CPUs only.
+ioctl_iow_nr!(KVM_SET_DEVICE_ATTR, KVMIO, 0xe1, kvm_device_attr);

@@ -1,0 +1,215 @@
+//! The virtual machine's memory and the host's access to it.
+//!
+//! Three regions of guest-physical memory, all of them sparse: the emulator
+//! with the hypervisor's heap, the machine-to-physical table, and the domain's
+//! own memory from 4 GiB on. The host copies; it never makes a reference to
+//! what a guest may change.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+use xen_sys::addr::{Maddr, Mfn, PAGE_SIZE, Pfn};
+use xenner_core::image::{HEAP_BASE, IMAGE_BASE, M2P_BASE, RAM_BASE};
+use xt_builder::MemoryError;
+
+/// Memory could not be had or reached.
+#[derive(Debug, thiserror::Error)]
+pub enum MemError {
+    /// The host has no address space left for it.
+    #[error("Cannot reserve {mib} MiB of address space for the domain.")]
+    Reserve {
+        /// How much.
+        mib: u64,
+        /// Why not.
+        source: vm_memory::mmap::FromRangesError,
+    },
+    /// An address outside the virtual machine's memory.
+    #[error("Guest-physical address {at:#x} is no memory.")]
+    Access {
+        /// Where.
+        at: u64,
+        /// Why not.
+        source: vm_memory::GuestMemoryError,
+    },
+}
+
+/// The memory of one virtual machine; clones share it.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    map: Arc<GuestMemoryMmap<()>>,
+    /// Frames the domain starts with.
+    nr_pages: u64,
+    /// Frames it may have.
+    max_pages: u64,
+    heap_pages: u64,
+}
+
+impl Memory {
+    /// Reserves address space; pages come when they are touched.
+    ///
+    /// # Errors
+    /// [`MemError::Reserve`].
+    pub fn new(nr_pages: u64, max_pages: u64, heap_pages: u64) -> Result<Self, MemError> {
+        let page = PAGE_SIZE as u64;
+        let first = HEAP_BASE + heap_pages * page - IMAGE_BASE;
+        let m2p = ((RAM_BASE / page + max_pages) * 8).next_multiple_of(2 << 20);
+        let ranges = [
+            (GuestAddress(IMAGE_BASE), first as usize),
+            (GuestAddress(M2P_BASE), m2p as usize),
+            (GuestAddress(RAM_BASE), (max_pages * page) as usize),
+        ];
+        let map = GuestMemoryMmap::from_ranges(&ranges).map_err(|source| MemError::Reserve {
+            mib: max_pages / 256,
+            source,
+        })?;
+        Ok(Self { map: Arc::new(map), nr_pages, max_pages, heap_pages })
+    }
+
+    /// The regions: guest-physical start, length in bytes, host address.
+    pub fn regions(&self) -> impl Iterator<Item = (u64, u64, u64)> + '_ {
+        self.map.iter().map(|region| {
+            (region.start_addr().0, region.len(), region.as_ptr() as u64)
+        })
+    }
+
+    /// Frames the domain starts with.
+    pub fn nr_pages(&self) -> u64 {
+        self.nr_pages
+    }
+
+    /// Frames the domain may have.
+    pub fn max_pages(&self) -> u64 {
+        self.max_pages
+    }
+
+    /// Frames of the hypervisor's heap.
+    pub fn heap_pages(&self) -> u64 {
+        self.heap_pages
+    }
+
+    /// Copies out.
+    ///
+    /// # Errors
+    /// [`MemError::Access`].
+    pub fn read(&self, at: Maddr, to: &mut [u8]) -> Result<(), MemError> {
+        self.map
+            .read_slice(to, GuestAddress(at.0))
+            .map_err(|source| MemError::Access { at: at.0, source })
+    }
+
+    /// Copies in.
+    ///
+    /// # Errors
+    /// [`MemError::Access`].
+    pub fn write(&self, at: Maddr, from: &[u8]) -> Result<(), MemError> {
+        self.map
+            .write_slice(from, GuestAddress(at.0))
+            .map_err(|source| MemError::Access { at: at.0, source })
+    }
+
+    /// Loads an aligned word.
+    ///
+    /// # Errors
+    /// [`MemError::Access`].
+    pub fn load<T: vm_memory::AtomicAccess>(&self, at: Maddr) -> Result<T, MemError> {
+        self.map
+            .load(GuestAddress(at.0), Ordering::Acquire)
+            .map_err(|source| MemError::Access { at: at.0, source })
+    }
+
+    /// Stores an aligned word.
+    ///
+    /// # Errors
+    /// [`MemError::Access`].
+    pub fn store<T: vm_memory::AtomicAccess>(&self, at: Maddr, value: T) -> Result<(), MemError> {
+        self.map
+            .store(value, GuestAddress(at.0), Ordering::Release)
+            .map_err(|source| MemError::Access { at: at.0, source })
+    }
+
+    /// Atomically sets bits of an aligned word.
+    ///
+    /// # Errors
+    /// [`MemError::Access`].
+    pub fn fetch_or(&self, at: Maddr, bits: u64) -> Result<(), MemError> {
+        use vm_memory::VolatileMemory;
+        let address = GuestAddress(at.0);
+        let slice = self
+            .map
+            .get_slice(address, 8)
+            .map_err(|source| MemError::Access { at: at.0, source })?;
+        let word = slice
+            .get_atomic_ref::<std::sync::atomic::AtomicU64>(0)
+            .map_err(|error| MemError::Access { at: at.0, source: error.into() })?;
+        word.fetch_or(bits, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// The machine-to-physical table before the guest runs: the domain's
+    /// frames in order, all others nobody's.
+    ///
+    /// # Errors
+    /// [`MemError::Access`].
+    pub fn fill_m2p(&self) -> Result<(), MemError> {
+        const CHUNK: u64 = 8192;
+        let first = RAM_BASE / PAGE_SIZE as u64;
+        let mut bytes = Vec::with_capacity(CHUNK as usize * 8);
+        let mut pfn = 0;
+        while pfn < self.max_pages {
+            let end = (pfn + CHUNK).min(self.max_pages);
+            bytes.clear();
+            for n in pfn..end {
+                let owner = if n < self.nr_pages { n } else { u64::MAX };
+                bytes.extend_from_slice(&owner.to_le_bytes());
+            }
+            self.write(Maddr(M2P_BASE + (first + pfn) * 8), &bytes)?;
+            pfn = end;
+        }
+        Ok(())
+    }
+
+    /// Gives frames' memory back to the host; they read as zero afterwards.
+    /// Frames that are not the domain's are ignored.
+    pub fn release(&self, first: Mfn, count: u64) {
+        let base = Mfn(RAM_BASE / PAGE_SIZE as u64);
+        let Some(start) = first.0.checked_sub(base.0) else { return };
+        if count == 0 || start.checked_add(count).is_none_or(|end| end > self.max_pages) {
+            return;
+        }
+        let Ok(host) = self.map.get_host_address(GuestAddress(first.addr().0)) else { return };
+        // SAFETY: the range lies in the domain's region, which is a private
+        // anonymous mapping of whole pages; the host keeps no reference to it.
+        unsafe {
+            libc::madvise(host.cast(), count as usize * PAGE_SIZE, libc::MADV_DONTNEED);
+        }
+    }
+}
+
+impl xt_builder::GuestMemory for Memory {
+    fn nr_pages(&self) -> u64 {
+        self.nr_pages
+    }
+
+    fn mfn(&self, pfn: Pfn) -> Mfn {
+        if pfn.0 < self.nr_pages {
+            Mfn(RAM_BASE / PAGE_SIZE as u64 + pfn.0)
+        } else {
+            Mfn(u64::MAX)
+        }
+    }
+
+    fn write(&mut self, pfn: Pfn, offset: u64, bytes: &[u8]) -> Result<(), MemoryError> {
+        let at = xt_builder::memory::check_range(self.nr_pages, pfn, offset, bytes.len())?;
+        Memory::write(self, Maddr(RAM_BASE + at), bytes).map_err(|source| host_error(pfn, source))
+    }
+
+    fn read(&self, pfn: Pfn, offset: u64, bytes: &mut [u8]) -> Result<(), MemoryError> {
+        let at = xt_builder::memory::check_range(self.nr_pages, pfn, offset, bytes.len())?;
+        Memory::read(self, Maddr(RAM_BASE + at), bytes).map_err(|source| host_error(pfn, source))
+    }
+}
+
+fn host_error(pfn: Pfn, source: MemError) -> MemoryError {
+    MemoryError::Host { pfn, source: std::io::Error::other(source) }
+}

@@ -1,0 +1,191 @@
+//! A virtual CPU's loop, and how a domain's run ends.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+
+use kvm_ioctls::{VcpuExit, VcpuFd};
+use xen_sys::addr::Maddr;
+use xen_sys::sched::*;
+use xenner_core::image::*;
+
+use crate::emulator::Emulator;
+use crate::memory::Memory;
+
+/// Why a domain's run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DomainExit {
+    /// `SHUTDOWN_poweroff`.
+    Poweroff,
+    /// `SHUTDOWN_reboot`.
+    Reboot,
+    /// `SHUTDOWN_suspend`.
+    Suspend,
+    /// `SHUTDOWN_crash`: the guest's kernel says that it crashed.
+    Crash,
+    /// `SHUTDOWN_watchdog`.
+    Watchdog,
+    /// `SHUTDOWN_soft_reset`.
+    SoftReset,
+    /// What Xen answers with `domain_crash`: the guest broke a rule.
+    Killed(CrashReport),
+    /// Destroyed from outside.
+    Destroyed,
+}
+
+impl DomainExit {
+    fn from_reason(reason: u64) -> Self {
+        match reason as u32 {
+            SHUTDOWN_poweroff => Self::Poweroff,
+            SHUTDOWN_reboot => Self::Reboot,
+            SHUTDOWN_suspend => Self::Suspend,
+            SHUTDOWN_watchdog => Self::Watchdog,
+            SHUTDOWN_soft_reset => Self::SoftReset,
+            _ => Self::Crash,
+        }
+    }
+}
+
+/// What is known of a domain that was killed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CrashReport {
+    /// What happened.
+    pub reason: String,
+    /// The virtual CPU it happened on.
+    pub vcpu: usize,
+    /// The guest's registers, in the order of [`xenner_core::Regs`].
+    pub registers: Vec<u64>,
+}
+
+/// What all virtual CPU threads share.
+pub struct Shared {
+    /// Guest memory.
+    pub memory: Memory,
+    /// The loaded emulator.
+    pub emulator: Emulator,
+    exit: Mutex<Option<DomainExit>>,
+    ended: Condvar,
+    stop: AtomicBool,
+    /// Receives what the guest writes to the hypervisor's console.
+    pub console: Mutex<Box<dyn FnMut(&[u8]) + Send>>,
+}
+
+impl Shared {
+    /// For a domain about to start.
+    pub fn new(
+        memory: Memory,
+        emulator: Emulator,
+        console: Box<dyn FnMut(&[u8]) + Send>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            memory,
+            emulator,
+            exit: Mutex::new(None),
+            ended: Condvar::new(),
+            stop: AtomicBool::new(false),
+            console: Mutex::new(console),
+        })
+    }
+
+    /// Ends the run; the first reason counts.
+    pub fn end(&self, exit: DomainExit) {
+        self.stop.store(true, Ordering::SeqCst);
+        if let Ok(mut slot) = self.exit.lock() {
+            slot.get_or_insert(exit);
+        }
+        self.ended.notify_all();
+    }
+
+    /// Whether virtual CPUs are to stop.
+    pub fn stopping(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+
+    /// Waits for the end of the run.
+    pub fn wait(&self) -> DomainExit {
+        let Ok(mut slot) = self.exit.lock() else { return DomainExit::Destroyed };
+        loop {
+            if let Some(exit) = slot.as_ref() {
+                return exit.clone();
+            }
+            slot = match self.ended.wait(slot) {
+                Ok(slot) => slot,
+                Err(_) => return DomainExit::Destroyed,
+            };
+        }
+    }
+}
+
+/// Runs a virtual CPU until the domain's end.
+pub fn run(mut vcpu: VcpuFd, id: usize, shared: &Shared) {
+    while !shared.stopping() {
+        match vcpu.run() {
+            Ok(VcpuExit::IoOut(PORT_CALL, _)) => host_call(&vcpu, id, shared),
+            // A doorbell of a port the host has not bound, or a process's
+            // port access on a KVM that does not check it.
+            Ok(VcpuExit::IoOut(..)) => {}
+            Ok(VcpuExit::IoIn(_, data)) => data.fill(0xff),
+            Ok(VcpuExit::Intr) => {}
+            Ok(other) => {
+                let what = format!("{other:?}");
+                kill(&vcpu, id, shared, format!("the virtual CPU stopped: {what}"));
+            }
+            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
+                vcpu.set_kvm_immediate_exit(0);
+            }
+            Err(error) => kill(&vcpu, id, shared, format!("KVM cannot run the virtual CPU: {error}")),
+        }
+    }
+}
+
+/// Largest text taken in one `CALL_CONSOLE`.
+const CONSOLE_MOST: u64 = 4096;
+
+fn host_call(vcpu: &VcpuFd, id: usize, shared: &Shared) {
+    let Ok(regs) = vcpu.get_regs() else { return };
+    match regs.rax {
+        CALL_SHUTDOWN => shared.end(DomainExit::from_reason(regs.rdi)),
+        CALL_CRASH => {
+            let reason = epitaph(shared);
+            kill(vcpu, id, shared, reason);
+        }
+        CALL_CONSOLE => {
+            let mut text = vec![0; regs.rsi.min(CONSOLE_MOST) as usize];
+            let at = Maddr(regs.rdi.wrapping_sub(DIRECT_MAP));
+            if shared.memory.read(at, &mut text).is_ok()
+                && let Ok(mut console) = shared.console.lock()
+            {
+                console(&text);
+            }
+        }
+        CALL_RELEASE => shared.memory.release(xen_sys::addr::Mfn(regs.rdi), regs.rsi),
+        _ => {}
+    }
+}
+
+/// What the emulator left behind.
+fn epitaph(shared: &Shared) -> String {
+    let mut bytes = [0u8; size_of::<Epitaph>()];
+    if shared.memory.read(shared.emulator.epitaph, &mut bytes).is_err() {
+        return "the emulator died without a word".into();
+    }
+    let number = |at: usize| {
+        bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
+    };
+    let text = &bytes[8..128][..number(0).min(120) as usize];
+    format!("{} {:#x}", String::from_utf8_lossy(text), number(128))
+}
+
+fn kill(vcpu: &VcpuFd, id: usize, shared: &Shared, reason: String) {
+    if shared.stopping() {
+        return;
+    }
+    let mut registers = Vec::new();
+    let frame = shared.emulator.stack_end(id).0.wrapping_sub(size_of::<xenner_core::Regs>() as u64);
+    for index in 0..size_of::<xenner_core::Regs>() as u64 / 8 {
+        registers.push(shared.memory.load(Maddr(frame + index * 8)).unwrap_or(0));
+    }
+    if std::env::var_os("XENNER_DEBUG").is_some() {
+        eprintln!("{:#x?} {:#x?}", vcpu.get_regs(), vcpu.get_sregs().map(|s| (s.cr2, s.cr3, s.cs.selector)));
+    }
+    shared.end(DomainExit::Killed(CrashReport { reason, vcpu: id, registers }));
+}
