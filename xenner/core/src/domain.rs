@@ -28,9 +28,11 @@ pub struct Config {
     pub nr_pages: u64,
     /// The `shared_info` frame.
     pub shared_info: Mfn,
-    /// First frame of the hypervisor's heap, for grant table frames.
+    /// First frame of the hypervisor's heap, for the bitmap of owned frames and
+    /// the grant table. Filled in by [`crate::memory::init`] and
+    /// [`crate::grant::init_reserved`].
     pub heap_base: Mfn,
-    /// Frames of the heap.
+    /// Frames of the heap, at least [`crate::memory::heap_pages`].
     pub heap_pages: u64,
     /// Where the guest finds the machine-to-physical table.
     pub m2p: u64,
@@ -71,7 +73,7 @@ pub struct Domain {
     /// What virtual CPUs may ask of each other.
     pub vcpus: [VcpuShared; MAX_VCPUS],
     /// Event channels.
-    pub evtchn: Mutex<EventChannels>,
+    pub evtchn: EventChannels,
     /// The grant table.
     pub grant: Mutex<GrantTable>,
     /// Who owns which frame.
@@ -120,7 +122,7 @@ impl Domain {
                 _pad0: 0,
             },
             vcpus: [const { VcpuShared::new() }; MAX_VCPUS],
-            evtchn: Mutex::new(EventChannels::new()),
+            evtchn: EventChannels::new(),
             grant: Mutex::new(GrantTable::new()),
             memory: Mutex::new(Memory::new()),
             vm_assist: AtomicU64::new(0),

@@ -101,10 +101,8 @@ fn dispatch<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, nr: u64, args: [u64
             .ok_or(Errno::EINVAL),
         __HYPERVISOR_get_debugreg => emulate::get_debugreg(v, a).ok_or(Errno::EINVAL),
         __HYPERVISOR_sched_op_compat => sched::sched_op_compat(m, d, v, a, b),
-        __HYPERVISOR_event_channel_op_compat => {
-            let cmd: u32 = guest::get(m, arg(a))?;
-            evtchn::event_channel_op(m, d, v, cmd.into(), arg(a).offset(8))
-        }
+        __HYPERVISOR_event_channel_op_compat => evtchn::event_channel_op_compat(m, d, v, arg(a)),
+        __HYPERVISOR_physdev_op_compat => misc::physdev_op_compat(m, d, v, arg(a)),
         _ => Err(misc::refused(nr)),
     }
 }

@@ -27,6 +27,8 @@ pub mod domain;
 pub mod emulate;
 pub mod entry;
 pub mod evtchn;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
 pub mod grant;
 pub mod guest;
 pub mod hypercall;

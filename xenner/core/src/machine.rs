@@ -102,6 +102,9 @@ pub trait Machine {
     fn host_bound(&self, port: u32) -> bool;
     /// Notifies the host's end of an event channel.
     fn notify_host(&self, port: u32);
+    /// Tells the host that the domain has closed its end of a port the host had
+    /// bound.
+    fn unbind_host(&self, port: u32);
     /// Tells the host that frames hold nothing any more and may be given back.
     fn release_frames(&mut self, first: Mfn, count: u64);
     /// Writes to the hypervisor's console (`HYPERVISOR_console_io`).

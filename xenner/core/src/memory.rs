@@ -1,13 +1,738 @@
-//! To be written.
-#![allow(missing_docs, unused)]
-use crate::*;
-use xen_sys::addr::Vaddr;
-pub struct Memory {}
+//! Who owns which frame, and `HYPERVISOR_memory_op`.
+//!
+//! The domain's memory is `max_pages` frames from `ram_base` on. A bitmap in
+//! the hypervisor's memory says which of them the domain owns now; the rest is
+//! free and comes back by `XENMEM_populate_physmap` and its like. A second,
+//! smaller bitmap says which words of the first are full, so that a search in
+//! a large domain skips 4096 frames at a time.
+//!
+//! A frame given back is told to the host, which may take the memory away. As
+//! no frame is reference counted, one that is given back while it is still
+//! mapped stays reachable for the guest; it holds nobody else's data.
+
+use core::mem::offset_of;
+
+use xen_sys::addr::{Maddr, Mfn, PAGE_SHIFT, PAGE_SIZE, Vaddr};
+use xen_sys::arch_x86::ArchSharedInfo;
+use xen_sys::errno::Errno;
+use xen_sys::memory::*;
+use xen_sys::xen::SharedInfo;
+
+use crate::domain::Config;
+use crate::misc::own_domain;
+use crate::{Domain, Machine, Ret, Vcpu, guest};
+
+/// Largest extent a domU may ask for, as an order (Xen's default for
+/// `memop-max-order`).
+const MAX_ORDER: u32 = 9;
+/// Bits of `cmd` that hold the command; above is the extent to start with.
+const MEMOP_EXTENT_SHIFT: u32 = 6;
+/// Frames of the largest extent. The bitmap starts at a multiple of it.
+const CHUNK: u64 = 1 << MAX_ORDER;
+
+/// What changes in the course of the domain's life; guarded by a lock in
+/// [`Domain`].
+pub struct Memory {
+    /// Frames owned beyond those owned at start.
+    balance: i64,
+    /// Index of the leaf word to search first.
+    hint: u64,
+    /// Frames the current chunk of `XENMEM_exchange` gives.
+    given: [u64; CHUNK as usize],
+    /// The first frames of the extents it gets.
+    got: [u64; CHUNK as usize],
+}
+
 impl Memory {
+    /// The domain owns what it owns at start. All bits are zero.
     pub const fn new() -> Self {
-        Self {}
+        Self {
+            balance: 0,
+            hint: 0,
+            given: [0; CHUNK as usize],
+            got: [0; CHUNK as usize],
+        }
     }
 }
-pub fn memory_op<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, cmd: u64, arg: Vaddr) -> Ret {
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The shape of the bitmap.
+#[derive(Clone, Copy)]
+struct Bitmap {
+    leaf: Maddr,
+    words: u64,
+    summary: Maddr,
+    /// The frame of bit 0.
+    base: u64,
+}
+
+const fn leaf_words(max_pages: u64) -> u64 {
+    (max_pages + 2 * CHUNK - 1) / CHUNK * CHUNK / 64
+}
+
+/// Frames the bitmap of a domain of `max_pages` frames takes; they are the
+/// first of the heap.
+pub const fn bitmap_pages(max_pages: u64) -> u64 {
+    let words = leaf_words(max_pages);
+    (words * 8 + words.div_ceil(64) * 8).div_ceil(PAGE_SIZE as u64)
+}
+
+/// Frames the heap of a domain must have (`Config::heap_pages`): the bitmap
+/// and the grant table.
+pub const fn heap_pages(max_pages: u64, max_grant_frames: u32) -> u64 {
+    bitmap_pages(max_pages) + crate::grant::heap_pages(max_grant_frames)
+}
+
+impl Bitmap {
+    fn of(config: &Config) -> Self {
+        let leaf = config.heap_base.addr();
+        let words = leaf_words(config.max_pages);
+        let summary = Maddr(leaf.0 + words * 8);
+        Self {
+            leaf,
+            words,
+            summary,
+            base: config.ram_base.0 & !(CHUNK - 1),
+        }
+    }
+
+    fn word(&self, index: u64) -> Maddr {
+        Maddr(self.leaf.0 + index * 8)
+    }
+
+    fn set_word<M: Machine>(&self, m: &M, index: u64, value: u64) {
+        m.store64(self.word(index), value);
+        let at = Maddr(self.summary.0 + index / 64 * 8);
+        let bit = 1 << (index % 64);
+        let summary = m.load64(at);
+        m.store64(
+            at,
+            if value == u64::MAX {
+                summary | bit
+            } else {
+                summary & !bit
+            },
+        );
+    }
+
+    fn get<M: Machine>(&self, m: &M, mfn: u64) -> bool {
+        let index = mfn - self.base;
+        m.load64(self.word(index / 64)) >> (index % 64) & 1 != 0
+    }
+
+    /// Sets or clears the bits of a range that lies in the bitmap.
+    fn mark<M: Machine>(&self, m: &M, first: u64, count: u64, owned: bool) {
+        let (mut index, end) = (first - self.base, first - self.base + count);
+        while index < end {
+            let bits = (64 - index % 64).min(end - index);
+            let mask = (u64::MAX >> (64 - bits)) << (index % 64);
+            let word = if bits == 64 {
+                0
+            } else {
+                m.load64(self.word(index / 64))
+            };
+            self.set_word(
+                m,
+                index / 64,
+                if owned { word | mask } else { word & !mask },
+            );
+            index += bits;
+        }
+    }
+
+    /// The first free extent of 2^order frames, aligned to its size, that ends
+    /// at or below `limit`.
+    fn find<M: Machine>(&self, m: &M, from: u64, order: u32, limit: u64) -> Option<u64> {
+        let step = 1 << order.saturating_sub(6);
+        let mut index = from / step * step;
+        while index < self.words {
+            if index % 64 == 0 && m.load64(Maddr(self.summary.0 + index / 64 * 8)) == u64::MAX {
+                index += 64;
+                continue;
+            }
+            if self.base + index * 64 >= limit {
+                return None;
+            }
+            if let Some(bit) = self.find_in(m, index, order) {
+                let mfn = self.base + index * 64 + bit;
+                return (mfn + (1 << order) <= limit).then_some(mfn);
+            }
+            index += step;
+        }
+        None
+    }
+
+    /// The same in the words of one aligned extent.
+    fn find_in<M: Machine>(&self, m: &M, index: u64, order: u32) -> Option<u64> {
+        if order >= 6 {
+            let words = 1 << (order - 6);
+            return (index..index + words)
+                .all(|i| m.load64(self.word(i)) == 0)
+                .then_some(0);
+        }
+        let mut free = !m.load64(self.word(index));
+        for shift in 0..order {
+            free &= free >> (1 << shift);
+        }
+        let aligned = free & (u64::MAX / (u64::MAX >> (64 - (1u64 << order))));
+        (aligned != 0).then(|| u64::from(aligned.trailing_zeros()))
+    }
+}
+
+/// Fills in the bitmap at the start of the heap before the domain starts: the first
+/// `nr_pages` frames are the domain's, the others up to `max_pages` free.
+pub fn init<M: Machine>(m: &M, config: &Config) {
+    let map = Bitmap::of(config);
+    let ram = config.ram_base.0;
+    let owned = config.nr_pages.min(config.max_pages);
+    // What lies around the domain's memory is never free.
+    let end = map.base + map.words * 64;
+    map.mark(m, map.base, end - map.base, true);
+    map.mark(m, ram + owned, config.max_pages - owned, false);
+    let tail = map.words.next_multiple_of(64);
+    for index in map.words..tail {
+        let at = Maddr(map.summary.0 + index / 64 * 8);
+        m.store64(at, m.load64(at) | 1 << (index % 64));
+    }
+}
+
+/// Whether the domain owns a frame.
+pub fn is_owned<M: Machine>(m: &M, d: &Domain, mfn: Mfn) -> bool {
+    let config = &d.config;
+    mfn.0 >= config.ram_base.0
+        && mfn.0 - config.ram_base.0 < config.max_pages
+        && Bitmap::of(config).get(m, mfn.0)
+}
+
+/// Frames the domain owns now.
+pub fn tot_pages(d: &Domain) -> u64 {
+    d.config
+        .nr_pages
+        .saturating_add_signed(d.memory.lock().balance)
+}
+
+/// Takes 2^order free frames for the domain and clears them.
+fn alloc<M: Machine>(m: &mut M, d: &Domain, order: u32, limit: u64) -> Option<u64> {
+    let mut memory = d.memory.lock();
+    let mfn = alloc_locked(m, d, &mut memory, order, limit)?;
+    drop(memory);
+    for frame in mfn..mfn + (1 << order) {
+        m.clear_page(Mfn(frame));
+    }
+    Some(mfn)
+}
+
+fn alloc_locked<M: Machine>(
+    m: &M,
+    d: &Domain,
+    memory: &mut Memory,
+    order: u32,
+    limit: u64,
+) -> Option<u64> {
+    let map = Bitmap::of(&d.config);
+    let mfn = match map.find(m, memory.hint, order, limit) {
+        None if memory.hint != 0 => map.find(m, 0, order, limit)?,
+        other => other?,
+    };
+    map.mark(m, mfn, 1 << order, true);
+    memory.balance += 1 << order;
+    if order == 0 {
+        memory.hint = (mfn - map.base) / 64;
+    }
+    Some(mfn)
+}
+
+/// Takes a frame from the domain; false when it does not own it.
+fn release<M: Machine>(m: &mut M, d: &Domain, memory: &mut Memory, mfn: u64) -> bool {
+    if !is_owned(m, d, Mfn(mfn)) {
+        return false;
+    }
+    let map = Bitmap::of(&d.config);
+    map.mark(m, mfn, 1, false);
+    memory.balance -= 1;
+    memory.hint = memory.hint.min((mfn - map.base) / 64);
+    m.set_m2p(Mfn(mfn), INVALID_M2P_ENTRY);
+    true
+}
+
+/// `HYPERVISOR_memory_op` (`xen/include/public/memory.h`).
+///
+/// The commands that take extents return the number done and no error: what a
+/// domU gets for a bad argument is 0.
+///
+/// # Errors
+/// Xen's own for each command; `ENOSYS` for an unknown one.
+pub fn memory_op<M: Machine>(m: &mut M, d: &Domain, _v: &mut Vcpu, cmd: u64, arg: Vaddr) -> Ret {
+    let start = cmd >> MEMOP_EXTENT_SHIFT;
+    let command = cmd as u32 & ((1 << MEMOP_EXTENT_SHIFT) - 1);
+    match command {
+        XENMEM_increase_reservation | XENMEM_decrease_reservation | XENMEM_populate_physmap => {
+            reservation(m, d, command, start, arg)
+        }
+        XENMEM_exchange => exchange(m, d, arg),
+        XENMEM_add_to_physmap_batch => add_to_physmap_batch(m, d, start, arg),
+        _ if start != 0 => Err(match command {
+            XENMEM_maximum_ram_page
+            | XENMEM_current_reservation
+            | XENMEM_maximum_reservation
+            | XENMEM_maximum_gpfn
+            | XENMEM_add_to_physmap
+            | XENMEM_remove_from_physmap
+            | XENMEM_claim_pages
+            | XENMEM_get_vnumainfo
+            | XENMEM_reserved_device_memory_map => Errno::EINVAL,
+            _ => Errno::ENOSYS,
+        }),
+        XENMEM_maximum_ram_page => Ok(d.config.m2p_entries),
+        XENMEM_current_reservation | XENMEM_maximum_reservation | XENMEM_maximum_gpfn => {
+            own_domain(d, guest::get(m, arg)?)?;
+            Ok(match command {
+                XENMEM_current_reservation => tot_pages(d),
+                XENMEM_maximum_reservation => d.config.max_pages,
+                _ => maximum_gpfn(m, d),
+            })
+        }
+        XENMEM_memory_map => memory_map(m, d, arg),
+        XENMEM_machphys_mapping => machphys_mapping(m, d, arg),
+        XENMEM_machphys_mfn_list | XENMEM_machphys_compat_mfn_list => {
+            // No frame of the table is for the guest to map by number.
+            let mut list: XenMachphysMfnList = guest::get(m, arg)?;
+            list.nr_extents = 0;
+            guest::put(m, arg, &list)?;
+            Ok(0)
+        }
+        XENMEM_reserved_device_memory_map => no_device_memory(m, arg),
+        XENMEM_get_sharing_freed_pages | XENMEM_get_sharing_shared_pages => Ok(0),
+        _ => translated(m, d, command, arg),
+    }
+}
+
+/// The commands for translated domains and for the privileged.
+fn translated<M: Machine>(m: &mut M, d: &Domain, command: u32, arg: Vaddr) -> Ret {
+    match command {
+        XENMEM_add_to_physmap => add_to_physmap(d, guest::get(m, arg)?),
+        XENMEM_remove_from_physmap => {
+            let op: XenRemoveFromPhysmap = guest::get(m, arg)?;
+            own_domain(d, op.domid)?;
+            // Xen has nothing to do for a PV domain, but looks the frame up.
+            if is_owned(m, d, Mfn(op.gpfn)) {
+                Ok(0)
+            } else {
+                Err(Errno::ENOENT)
+            }
+        }
+        XENMEM_claim_pages => {
+            let op: XenMemoryReservation = guest::get(m, arg)?;
+            if !op.extent_start.is_null() || op.extent_order != 0 || op.mem_flags != 0 {
+                return Err(Errno::EINVAL);
+            }
+            own_domain(d, op.domid).and(Err(Errno::EPERM))
+        }
+        XENMEM_get_vnumainfo => {
+            let op: XenVnumaTopologyInfo = guest::get(m, arg)?;
+            if op.pad != 0 {
+                return Err(Errno::EINVAL);
+            }
+            own_domain(d, op.domid).and(Err(Errno::EOPNOTSUPP))
+        }
+        XENMEM_acquire_resource => {
+            let op: XenMemAcquireResource = guest::get(m, arg)?;
+            if op.pad != 0 {
+                return Err(Errno::EINVAL);
+            }
+            own_domain(d, op.domid).and(Err(Errno::EPERM))
+        }
+        XENMEM_set_pod_target | XENMEM_get_pod_target => {
+            let op: XenPodTarget = guest::get(m, arg)?;
+            own_domain(d, op.domid).and(Err(Errno::EPERM))
+        }
+        XENMEM_machine_memory_map
+        | XENMEM_set_memory_map
+        | XENMEM_paging_op
+        | XENMEM_access_op
+        | XENMEM_sharing_op => Err(Errno::EPERM),
+        _ => Err(Errno::ENOSYS),
+    }
+}
+
+fn add_to_physmap(d: &Domain, op: XenAddToPhysmap) -> Ret {
+    if op.space == XENMAPSPACE_gmfn_foreign {
+        return Err(Errno::ENOSYS);
+    }
+    own_domain(d, op.domid).and(Err(Errno::EACCES))
+}
+
+/// Each entry fails by itself; the call succeeds.
+fn add_to_physmap_batch<M: Machine>(m: &mut M, d: &Domain, start: u64, arg: Vaddr) -> Ret {
+    let op: XenAddToPhysmapBatch = guest::get(m, arg)?;
+    if u32::from(op.space) == XENMAPSPACE_gmfn_range {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    if op.size == 0 {
+        return Ok(0);
+    }
+    own_domain(d, op.domid)?;
+    if u64::from(op.size) < start {
+        return Err(Errno::EILSEQ);
+    }
+    for index in start..u64::from(op.size) {
+        let error = Errno::EACCES.ret() as i32;
+        guest::put(m, guest::element::<i32>(op.errs.vaddr(), index), &error)?;
+    }
     Ok(0)
 }
+
+/// What the guest says it is: Xen knows no better for a PV domain.
+fn maximum_gpfn<M: Machine>(m: &M, d: &Domain) -> u64 {
+    let offset = offset_of!(SharedInfo, arch) + offset_of!(ArchSharedInfo, max_pfn);
+    m.load64(Maddr(d.config.shared_info.addr().0 + offset as u64))
+        .max(1)
+        - 1
+}
+
+/// The pseudo-physical map that xl gives a PV domain: RAM from 0 to `maxmem`.
+fn memory_map<M: Machine>(m: &mut M, d: &Domain, arg: Vaddr) -> Ret {
+    let mut map: XenMemoryMap = guest::get(m, arg)?;
+    map.nr_entries = map.nr_entries.min(1);
+    if map.nr_entries == 1 {
+        let ram = E820Entry {
+            addr: 0,
+            size: d.config.max_pages << PAGE_SHIFT,
+            kind: E820_RAM,
+        };
+        guest::put(m, map.buffer.vaddr(), &ram)?;
+    }
+    guest::put(m, arg, &map)?;
+    Ok(0)
+}
+
+fn machphys_mapping<M: Machine>(m: &mut M, d: &Domain, arg: Vaddr) -> Ret {
+    let config = &d.config;
+    let mapping = XenMachphysMapping {
+        v_start: Vaddr(config.m2p),
+        v_end: Vaddr(config.m2p + config.m2p_entries * 8),
+        max_mfn: config.m2p_entries.max(1) - 1,
+    };
+    guest::put(m, arg, &mapping)?;
+    Ok(0)
+}
+
+/// `XENMEM_reserved_device_memory_map` without devices: an empty map.
+fn no_device_memory<M: Machine>(m: &mut M, arg: Vaddr) -> Ret {
+    // struct xen_reserved_device_memory_map: flags, nr_entries, ...
+    let [flags, _]: [u32; 2] = guest::get(m, arg)?;
+    if flags & !1 != 0 {
+        return Err(Errno::EINVAL);
+    }
+    guest::put(m, Vaddr(arg.0.wrapping_add(4)), &0u32)?;
+    Ok(0)
+}
+
+/// The frame number above all that the caller can use.
+fn limit_of(mem_flags: u32) -> Result<u64, Errno> {
+    let bits = XENMEMF_get_address_bits(mem_flags);
+    match bits {
+        0 | 52.. => Ok(u64::MAX),
+        _ if bits <= PAGE_SHIFT => Err(Errno::EINVAL),
+        _ => Ok(1 << (bits - PAGE_SHIFT)),
+    }
+}
+
+fn reservation<M: Machine>(m: &mut M, d: &Domain, command: u32, start: u64, arg: Vaddr) -> Ret {
+    let Ok(op) = guest::get::<XenMemoryReservation>(m, arg) else {
+        return Ok(start);
+    };
+    // Xen could not continue a longer list.
+    if op.nr_extents > u64::from(u32::MAX >> MEMOP_EXTENT_SHIFT)
+        || start >= op.nr_extents
+        || own_domain(d, op.domid) == Err(Errno::ESRCH)
+    {
+        return Ok(start);
+    }
+    let limit = limit_of(op.mem_flags)?;
+    if op.mem_flags & XENMEMF_vnode != 0 && command != XENMEM_decrease_reservation {
+        // The domain has no virtual nodes.
+        return Err(Errno::EINVAL);
+    }
+    if own_domain(d, op.domid).is_err() || op.extent_order > MAX_ORDER {
+        return Ok(start);
+    }
+    if command == XENMEM_decrease_reservation {
+        return Ok(decrease(m, d, &op, start));
+    }
+    for done in start..op.nr_extents {
+        let at = guest::element::<u64>(op.extent_start.vaddr(), done);
+        let step = match command {
+            XENMEM_increase_reservation => increase(m, d, &op, limit, at),
+            _ => populate(m, d, &op, limit, at),
+        };
+        if step.is_none() {
+            return Ok(done);
+        }
+    }
+    Ok(op.nr_extents)
+}
+
+/// One extent of `XENMEM_increase_reservation`; `None` stops the call.
+fn increase<M: Machine>(
+    m: &mut M,
+    d: &Domain,
+    op: &XenMemoryReservation,
+    limit: u64,
+    at: Vaddr,
+) -> Option<()> {
+    let mfn = alloc(m, d, op.extent_order, limit)?;
+    if op.extent_start.is_null() {
+        return Some(());
+    }
+    guest::put(m, at, &mfn).ok()
+}
+
+/// One extent of `XENMEM_populate_physmap`.
+fn populate<M: Machine>(
+    m: &mut M,
+    d: &Domain,
+    op: &XenMemoryReservation,
+    limit: u64,
+    at: Vaddr,
+) -> Option<()> {
+    let pfn: u64 = guest::get(m, at).ok()?;
+    if op.mem_flags & XENMEMF_populate_on_demand != 0 {
+        return None;
+    }
+    let mfn = alloc(m, d, op.extent_order, limit)?;
+    for offset in 0..1 << op.extent_order {
+        m.set_m2p(Mfn(mfn + offset), pfn.wrapping_add(offset));
+    }
+    guest::put(m, at, &mfn).ok()
+}
+
+/// `XENMEM_decrease_reservation`. As in Xen, the frames in front of one that
+/// is not the domain's are gone.
+///
+/// The lock is held until the host has been told: a frame that is free may be
+/// handed out at once, and must not be taken away then.
+fn decrease<M: Machine>(m: &mut M, d: &Domain, op: &XenMemoryReservation, start: u64) -> u64 {
+    let mut memory = d.memory.lock();
+    let mut run = Run { first: 0, count: 0 };
+    let mut done = start;
+    'list: while done < op.nr_extents {
+        let at = guest::element::<u64>(op.extent_start.vaddr(), done);
+        let Ok(first) = guest::get::<u64>(m, at) else {
+            break;
+        };
+        for offset in 0..1 << op.extent_order {
+            let mfn = first.wrapping_add(offset);
+            if !release(m, d, &mut memory, mfn) {
+                break 'list;
+            }
+            run.add(m, mfn);
+        }
+        done += 1;
+    }
+    run.flush(m);
+    done
+}
+
+/// Frames given back one after the other, to be told to the host in one go.
+struct Run {
+    first: u64,
+    count: u64,
+}
+
+impl Run {
+    fn add<M: Machine>(&mut self, m: &mut M, mfn: u64) {
+        if self.count != 0 && mfn == self.first + self.count {
+            self.count += 1;
+        } else if self.count != 0 && mfn + 1 == self.first {
+            self.first = mfn;
+            self.count += 1;
+        } else {
+            self.flush(m);
+            (self.first, self.count) = (mfn, 1);
+        }
+    }
+
+    fn flush<M: Machine>(&mut self, m: &mut M) {
+        if self.count != 0 {
+            m.release_frames(Mfn(self.first), self.count);
+            self.count = 0;
+        }
+    }
+}
+
+/// Offset of `nr_exchanged` in `struct xen_memory_exchange`.
+const NR_EXCHANGED: u64 = offset_of!(XenMemoryExchange, nr_exchanged) as u64;
+
+/// `XENMEM_exchange`: gives extents and gets others of the same total size.
+fn exchange<M: Machine>(m: &mut M, d: &Domain, arg: Vaddr) -> Ret {
+    let mut op: XenMemoryExchange = guest::get(m, arg)?;
+    let result = exchange_all(m, d, &mut op);
+    guest::put(m, Vaddr(arg.0.wrapping_add(NR_EXCHANGED)), &op.nr_exchanged)?;
+    result
+}
+
+fn exchange_all<M: Machine>(m: &mut M, d: &Domain, op: &mut XenMemoryExchange) -> Ret {
+    let (give, get) = (op.in_, op.out);
+    let order = give.extent_order.max(get.extent_order);
+    if order > MAX_ORDER {
+        return Err(Errno::EPERM);
+    }
+    // More frames than there are would be the same ones again and again.
+    let total = give.nr_extents.checked_mul(1 << give.extent_order);
+    if op.nr_exchanged > give.nr_extents
+        || give.domid != get.domid
+        || total.is_none_or(|total| total > d.config.max_pages)
+        || total != get.nr_extents.checked_mul(1 << get.extent_order)
+    {
+        return Err(Errno::EINVAL);
+    }
+    own_domain(d, give.domid)?;
+    let limit = limit_of(get.mem_flags).unwrap_or(0);
+    let exchange = Exchange {
+        give,
+        get,
+        order,
+        limit,
+    };
+    let per_chunk = exchange.gives();
+    let mut result = Ok(0);
+    for chunk in op.nr_exchanged / per_chunk..give.nr_extents / per_chunk {
+        op.nr_exchanged = chunk * per_chunk;
+        let mut memory = d.memory.lock();
+        exchange.take(m, d, &mut memory, chunk)?;
+        exchange.obtain(m, d, &mut memory)?;
+        // From here on the exchange has happened; a list that cannot be read
+        // or written now is the guest's loss.
+        exchange
+            .hand_over(m, d, &memory, chunk)
+            .unwrap_or_else(|error| result = Err(error));
+    }
+    op.nr_exchanged = give.nr_extents;
+    result
+}
+
+/// An exchange, done chunk by chunk; a chunk is one extent of the larger of
+/// the two orders.
+struct Exchange {
+    give: XenMemoryReservation,
+    get: XenMemoryReservation,
+    order: u32,
+    limit: u64,
+}
+
+impl Exchange {
+    /// Extents a chunk gives.
+    fn gives(&self) -> u64 {
+        1 << (self.order - self.give.extent_order)
+    }
+
+    /// Extents a chunk gets.
+    fn gets(&self) -> u64 {
+        1 << (self.order - self.get.extent_order)
+    }
+
+    /// Frees the frames of a chunk, and remembers them. They count among the
+    /// free ones for what comes next, so that an exchange needs no spare
+    /// memory.
+    fn take<M: Machine>(
+        &self,
+        m: &mut M,
+        d: &Domain,
+        memory: &mut Memory,
+        chunk: u64,
+    ) -> Result<(), Errno> {
+        let map = Bitmap::of(&d.config);
+        let mut taken = 0;
+        for index in chunk * self.gives()..(chunk + 1) * self.gives() {
+            let at = guest::element::<u64>(self.give.extent_start.vaddr(), index);
+            let first = guest::get::<u64>(m, at);
+            for offset in 0..1 << self.give.extent_order {
+                let mfn = first.map(|first| first.wrapping_add(offset));
+                let mfn = mfn.and_then(|mfn| {
+                    if is_owned(m, d, Mfn(mfn)) {
+                        Ok(mfn)
+                    } else {
+                        Err(Errno::EINVAL)
+                    }
+                });
+                match (mfn, memory.given.get_mut(taken)) {
+                    (Ok(mfn), Some(slot)) => *slot = mfn,
+                    (result, _) => {
+                        self.put_back(m, d, memory, taken);
+                        return result.and(Err(Errno::EINVAL));
+                    }
+                }
+                map.mark(m, memory.given[taken], 1, false);
+                taken += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Undoes [`Exchange::take`].
+    fn put_back<M: Machine>(&self, m: &M, d: &Domain, memory: &Memory, taken: usize) {
+        for mfn in memory.given.iter().take(taken) {
+            Bitmap::of(&d.config).mark(m, *mfn, 1, true);
+        }
+    }
+
+    /// Allocates a chunk's new extents.
+    fn obtain<M: Machine>(&self, m: &M, d: &Domain, memory: &mut Memory) -> Result<(), Errno> {
+        let map = Bitmap::of(&d.config);
+        let size = 1 << self.get.extent_order;
+        for index in 0..self.gets() as usize {
+            let found = map.find(m, 0, self.get.extent_order, self.limit);
+            let (Some(mfn), Some(slot)) = (found, memory.got.get_mut(index)) else {
+                for mfn in memory.got.iter().take(index) {
+                    map.mark(m, *mfn, size, false);
+                }
+                self.put_back(m, d, memory, 1 << self.order);
+                return Err(Errno::ENOMEM);
+            };
+            map.mark(m, mfn, size, true);
+            *slot = mfn;
+        }
+        memory.hint = 0;
+        Ok(())
+    }
+
+    /// Tells the guest what it got, and the host what is free now.
+    fn hand_over<M: Machine>(
+        &self,
+        m: &mut M,
+        d: &Domain,
+        memory: &Memory,
+        chunk: u64,
+    ) -> Result<(), Errno> {
+        for mfn in memory.given.iter().take(1 << self.order) {
+            m.set_m2p(Mfn(*mfn), INVALID_M2P_ENTRY);
+            if !is_owned(m, d, Mfn(*mfn)) {
+                m.release_frames(Mfn(*mfn), 1);
+            }
+        }
+        let mut result = Ok(());
+        for (index, mfn) in
+            (chunk * self.gets()..).zip(memory.got.iter().take(self.gets() as usize))
+        {
+            let at = guest::element::<u64>(self.get.extent_start.vaddr(), index);
+            let pfn = guest::get::<u64>(m, at);
+            for offset in 0..1 << self.get.extent_order {
+                m.clear_page(Mfn(mfn + offset));
+                if let Ok(pfn) = pfn {
+                    m.set_m2p(Mfn(mfn + offset), pfn.wrapping_add(offset));
+                }
+            }
+            result = result.and(pfn).and_then(|_| guest::put(m, at, mfn));
+        }
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests;

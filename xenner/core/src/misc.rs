@@ -1,23 +1,225 @@
-//! To be written.
-#![allow(missing_docs, unused)]
-use crate::*;
-use xen_sys::addr::Vaddr;
-pub fn physdev_op<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, cmd: u64, arg: Vaddr) -> Ret {
+//! Small hypercalls, and those a domU is refused.
+
+use core::sync::atomic::Ordering;
+
+use xen_sys::DomId;
+use xen_sys::addr::{Mfn, Vaddr};
+use xen_sys::errno::Errno;
+use xen_sys::hypercall::*;
+use xen_sys::physdev::*;
+use xen_sys::xen::*;
+
+use crate::evtchn::NR_PIRQS;
+use crate::{Domain, Machine, Ret, Vcpu, guest, memory};
+
+/// Whether a domain number is the caller's own. Dom0 exists, and the caller
+/// has no power over it; nobody else exists.
+pub(crate) fn own_domain(d: &Domain, domid: DomId) -> Result<(), Errno> {
+    match domid {
+        DOMID_SELF => Ok(()),
+        DomId(domid) if domid == d.config.domid => Ok(()),
+        DomId(0) => Err(Errno::EPERM),
+        _ => Err(Errno::ESRCH),
+    }
+}
+
+/// The assists a 64-bit PV domain may switch (Xen's `PV64_VM_ASSIST_MASK` and
+/// those that do nothing any more).
+const ASSISTS: u64 = 1 << VMASST_TYPE_4gb_segments
+    | 1 << VMASST_TYPE_4gb_segments_notify
+    | 1 << VMASST_TYPE_writable_pagetables
+    | 1 << VMASST_TYPE_pae_extended_cr3
+    | 1 << VMASST_TYPE_architectural_iopl
+    | 1 << VMASST_TYPE_runstate_update_flag
+    | 1 << VMASST_TYPE_m2p_strict;
+
+impl Domain {
+    /// Whether the guest has switched an assist (`VMASST_TYPE_*`) on.
+    pub fn has_assist(&self, kind: u32) -> bool {
+        kind < 64 && self.vm_assist.load(Ordering::Relaxed) >> kind & 1 != 0
+    }
+}
+
+/// `HYPERVISOR_vm_assist` (`xen/include/public/xen.h`).
+///
+/// # Errors
+/// `EINVAL` for a type this kind of domain has not, `ENOSYS` for an unknown
+/// command.
+pub fn vm_assist<M: Machine>(_m: &mut M, d: &Domain, _v: &mut Vcpu, cmd: u64, kind: u64) -> Ret {
+    let kind = kind as u32;
+    if kind >= 64 || ASSISTS >> kind & 1 == 0 {
+        return Err(Errno::EINVAL);
+    }
+    match cmd as u32 {
+        VMASST_CMD_enable => d.vm_assist.fetch_or(1 << kind, Ordering::Relaxed),
+        VMASST_CMD_disable => d.vm_assist.fetch_and(!(1 << kind), Ordering::Relaxed),
+        _ => return Err(Errno::ENOSYS),
+    };
     Ok(0)
 }
+
+/// Text taken from one `CONSOLEIO_write` at most.
+const CONSOLE_LIMIT: u64 = 4096;
+
+/// `HYPERVISOR_console_io`. A release build of Xen refuses it to a domU; so
+/// do we, but the text goes to the hypervisor's console as in a debug build:
+/// it is all a kernel can say before its console works.
+///
+/// # Errors
+/// `EPERM`.
 pub fn console_io<M: Machine>(
     m: &mut M,
-    d: &Domain,
-    v: &mut Vcpu,
+    _d: &Domain,
+    _v: &mut Vcpu,
     cmd: u64,
     count: u64,
-    arg: Vaddr,
+    buffer: Vaddr,
 ) -> Ret {
-    Ok(0)
+    if cmd as u32 == CONSOLEIO_write {
+        let mut rest = u64::from(count as u32).min(CONSOLE_LIMIT) as usize;
+        let mut from = buffer;
+        let mut bytes = [0; 128];
+        while rest > 0 {
+            let piece = bytes.get_mut(..rest.min(128)).unwrap_or_default();
+            if m.copy_from_guest(from, piece).is_err() {
+                break;
+            }
+            m.console_write(piece);
+            from = guest::element::<u8>(from, piece.len() as u64);
+            rest -= piece.len();
+        }
+    }
+    Err(Errno::EPERM)
 }
-pub fn vm_assist<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, cmd: u64, kind: u64) -> Ret {
-    Ok(0)
+
+/// `HYPERVISOR_physdev_op` (`xen/include/public/physdev.h`) for a domain
+/// without devices.
+///
+/// # Errors
+/// Xen's: `EFAULT` for the argument, `EPERM` for what needs privilege,
+/// `EINVAL` for interrupts that do not exist, `ENOSYS` for unknown commands.
+pub fn physdev_op<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, cmd: u64, arg: Vaddr) -> Ret {
+    match cmd as u32 {
+        PHYSDEVOP_eoi => {
+            // No PIRQ is bound, whichever it names.
+            guest::get::<PhysdevEoi>(m, arg)?;
+            Err(Errno::EINVAL)
+        }
+        PHYSDEVOP_pirq_eoi_gmfn_v1 | PHYSDEVOP_pirq_eoi_gmfn_v2 => {
+            let op: PhysdevPirqEoiGmfn = guest::get(m, arg)?;
+            if !memory::is_owned(m, d, Mfn(op.gmfn)) {
+                return Err(Errno::EINVAL);
+            }
+            // Its bits tell which PIRQs want an EOI: none ever.
+            if d.evtchn.pirq_eoi.swap(true, Ordering::AcqRel) {
+                Err(Errno::EBUSY)
+            } else {
+                Ok(0)
+            }
+        }
+        PHYSDEVOP_IRQ_UNMASK_NOTIFY => Ok(0),
+        PHYSDEVOP_irq_status_query => {
+            let mut op: PhysdevIrqStatusQuery = guest::get(m, arg)?;
+            if op.irq >= NR_PIRQS {
+                return Err(Errno::EINVAL);
+            }
+            op.flags = XENIRQSTAT_needs_eoi;
+            guest::put(m, arg, &op).map(|()| 0)
+        }
+        PHYSDEVOP_set_iopl => {
+            let op: PhysdevSetIopl = guest::get(m, arg)?;
+            if op.iopl > 3 {
+                return Err(Errno::EINVAL);
+            }
+            v.iopl = op.iopl as u8;
+            Ok(0)
+        }
+        PHYSDEVOP_set_iobitmap => {
+            // There is no port behind any bit, so that none needs keeping.
+            let op: PhysdevSetIobitmap = guest::get(m, arg)?;
+            if op.nr_ports > 65536 {
+                Err(Errno::EINVAL)
+            } else {
+                Ok(0)
+            }
+        }
+        PHYSDEVOP_map_pirq => {
+            let op: PhysdevMapPirq = guest::get(m, arg)?;
+            own_domain(d, op.domid).and(Err(Errno::EPERM))
+        }
+        PHYSDEVOP_unmap_pirq => {
+            let op: PhysdevUnmapPirq = guest::get(m, arg)?;
+            own_domain(d, op.domid).and(Err(Errno::EPERM))
+        }
+        PHYSDEVOP_get_free_pirq => {
+            guest::get::<PhysdevGetFreePirq>(m, arg)?;
+            Err(Errno::ENOSPC)
+        }
+        PHYSDEVOP_apic_read
+        | PHYSDEVOP_apic_write
+        | PHYSDEVOP_alloc_irq_vector
+        | PHYSDEVOP_manage_pci_add
+        | PHYSDEVOP_manage_pci_add_ext
+        | PHYSDEVOP_manage_pci_remove
+        | PHYSDEVOP_pci_device_add
+        | PHYSDEVOP_pci_device_remove
+        | PHYSDEVOP_restore_msi
+        | PHYSDEVOP_restore_msi_ext
+        | PHYSDEVOP_pci_mmcfg_reserved
+        | PHYSDEVOP_prepare_msix
+        | PHYSDEVOP_release_msix
+        | PHYSDEVOP_setup_gsi
+        | PHYSDEVOP_dbgp_op => {
+            // Each copies its argument first; the smallest is a byte.
+            guest::get::<u8>(m, arg)?;
+            Err(Errno::EPERM)
+        }
+        _ => Err(Errno::ENOSYS),
+    }
 }
-pub fn refused(nr: u64) -> xen_sys::errno::Errno {
-    xen_sys::errno::Errno::ENOSYS
+
+/// `HYPERVISOR_physdev_op_compat`: the command lies in memory, eight bytes in
+/// front of its argument (`struct physdev_op`).
+///
+/// # Errors
+/// As [`physdev_op`]; `ENOSYS` for commands newer than this call.
+pub fn physdev_op_compat<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, arg: Vaddr) -> Ret {
+    let cmd: u32 = guest::get(m, arg)?;
+    match cmd {
+        PHYSDEVOP_IRQ_UNMASK_NOTIFY
+        | PHYSDEVOP_irq_status_query
+        | PHYSDEVOP_set_iopl
+        | PHYSDEVOP_set_iobitmap
+        | PHYSDEVOP_apic_read
+        | PHYSDEVOP_apic_write
+        | PHYSDEVOP_alloc_irq_vector => {
+            physdev_op(m, d, v, u64::from(cmd), Vaddr(arg.0.wrapping_add(8)))
+        }
+        _ => Err(Errno::ENOSYS),
+    }
+}
+
+/// What Xen answers to a hypercall that is not for a PV domU, or that does not
+/// exist.
+pub fn refused(nr: u64) -> Errno {
+    match nr {
+        // The privileged ones. Xen looks at their arguments first (EFAULT,
+        // EACCES for another interface version); a caller that gets that
+        // right is told this.
+        __HYPERVISOR_platform_op
+        | __HYPERVISOR_sysctl
+        | __HYPERVISOR_domctl
+        | __HYPERVISOR_kexec_op
+        | __HYPERVISOR_dm_op
+        | __HYPERVISOR_hypfs_op
+        | __HYPERVISOR_xenoprof_op
+        // The machine check hypercall.
+        | __HYPERVISOR_arch_0 => Errno::EPERM,
+        // Without the `vpmu` option.
+        __HYPERVISOR_xenpmu_op => Errno::EOPNOTSUPP,
+        // Its commands name a domain, and a PV one is never right.
+        __HYPERVISOR_hvm_op => Errno::EINVAL,
+        // Built without XSM policy and Argo; tmem is gone.
+        _ => Errno::ENOSYS,
+    }
 }

@@ -3,11 +3,10 @@
 //! The time stamp counter's frequency does not change, so `vcpu_time_info` is
 //! filled once: system time is the scaled distance from `tsc_base`.
 
+use xen_sys::xen::VIRQ_TIMER;
+
 use crate::evtchn;
 use crate::{Domain, Machine, Vcpu};
-
-/// `VIRQ_TIMER`.
-const VIRQ_TIMER: usize = 0;
 
 /// System time at a time stamp, ns.
 pub fn system_time(d: &Domain, tsc: u64) -> u64 {

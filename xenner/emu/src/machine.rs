@@ -289,6 +289,12 @@ impl Machine for Ring0 {
         host::ring(port);
     }
 
+    fn unbind_host(&self, port: u32) {
+        if let Some(word) = host::doorbells().bound.get(port as usize / 64) {
+            word.fetch_and(!(1 << (port % 64)), Ordering::AcqRel);
+        }
+    }
+
     fn release_frames(&mut self, first: Mfn, count: u64) {
         host::call(CALL_RELEASE, first.0, count);
     }
