@@ -1,10 +1,14 @@
 //! What all virtual CPUs of a domain share.
 
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use spin::Mutex;
-use xen_sys::addr::{Maddr, Mfn};
+use xen_sys::addr::{DomId, Maddr, Mfn};
 use xen_sys::arch_x86::VcpuGuestContext;
+use xen_sys::xen::SharedInfo;
+
+use crate::Machine;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -133,6 +137,33 @@ impl Domain {
             hypercalls: [const { AtomicU64::new(0) }; 64],
             descriptors: Mutex::new(()),
         }
+    }
+}
+
+/// Brings a domain to the state the toolstack leaves it in: memory owned,
+/// `shared_info` filled, the ports of xenstore and the console allocated, the
+/// first virtual CPU up. Runs once, before any guest code.
+pub fn start<M: Machine>(m: &mut M, d: &Domain) {
+    crate::memory::init(m, &d.config);
+    let time = crate::vcpu_op::time_info(d);
+    for (id, vcpu) in d.vcpus.iter().enumerate() {
+        let home = crate::vcpu_op::vcpu_info_home(d, id);
+        vcpu.vcpu_info.store(home.0, Ordering::Release);
+        // Events are masked until the guest is ready for them.
+        m.store8(home.offset(1), 1);
+        m.write_frame(home.offset(32), time.as_bytes());
+    }
+    let wallclock = d.config.wallclock_ns;
+    let at = |offset: usize| d.config.shared_info.addr().offset(offset as u64);
+    m.store32(at(offset_of!(SharedInfo, wc_sec)), (wallclock / 1_000_000_000) as u32);
+    m.store32(at(offset_of!(SharedInfo, wc_nsec)), (wallclock % 1_000_000_000) as u32);
+    m.store32(at(offset_of!(SharedInfo, wc_version)), 2);
+    // The first two ports: xenstore's and the console's.
+    for _ in 0..2 {
+        let _ = crate::evtchn::alloc_toolstack_port(m, d, DomId(0));
+    }
+    if let Some(first) = d.vcpus.first() {
+        first.state.store(VCPU_INITIALISED | VCPU_UP, Ordering::Release);
     }
 }
 

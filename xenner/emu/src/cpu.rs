@@ -225,9 +225,11 @@ extern "C" fn emu_start(id: usize) {
     let cpu = unsafe { &mut *(&raw mut CPUS[id]) };
     if id == 0 {
         fill_idt();
-        host::set_up_domain();
     }
     load_tables(cpu);
+    if id == 0 {
+        host::set_up_domain(&mut Ring0::new(this()));
+    }
     // SAFETY: the registers' place at the end of the stack is reserved by
     // `emu_entry`, which leaves through it.
     let regs = unsafe { &mut *((cpu.stack_end as usize - size_of::<Regs>()) as *mut Regs) };
@@ -303,7 +305,7 @@ extern "C" fn emu_trap(r: &mut Regs) {
             // SAFETY: reads a register.
             unsafe { asm!("mov {}, cr2", out(reg) cr2, options(nomem, nostack, preserves_flags)) };
             let system_call = &raw const stubs::syscall_entry as u64;
-            if code == 0x15 && cr2 == system_call && r.rip == system_call {
+            if code & !1 == 0x14 && cr2 == system_call && r.rip == system_call {
                 (r.rip, r.rflags) = (r.rcx, r.r11);
                 entry::syscall(m, d, v, r);
             } else {

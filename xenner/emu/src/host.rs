@@ -6,6 +6,8 @@ use core::cell::UnsafeCell;
 use xenner_core::Domain;
 use xenner_core::image::*;
 
+use crate::machine::Ring0;
+
 /// Memory the host writes before the first virtual CPU starts.
 #[repr(transparent)]
 pub struct Filled<T>(UnsafeCell<core::mem::MaybeUninit<T>>);
@@ -50,10 +52,13 @@ pub fn domain() -> &'static Domain {
 }
 
 /// The first virtual CPU's work before the guest starts.
-pub fn set_up_domain() {
-    // SAFETY: no other virtual CPU has started.
-    let domain = unsafe { &mut *(&raw mut DOMAIN) };
-    domain.config = boot().config;
+pub fn set_up_domain(m: &mut Ring0) {
+    {
+        // SAFETY: no other virtual CPU has started and no reference is kept.
+        let domain = unsafe { &mut *(&raw mut DOMAIN) };
+        domain.config = boot().config;
+    }
+    xenner_core::domain::start(m, domain());
 }
 
 /// Calls the host process.

@@ -134,6 +134,7 @@ impl Machine for Ring0 {
         let config = &host::domain().config;
         mfn.0.wrapping_sub(config.ram_base.0) < config.max_pages
             || mfn.0.wrapping_sub(config.heap_base.0) < config.heap_pages
+            || mfn == config.shared_info
     }
 
     fn load64(&self, at: Maddr) -> u64 {
@@ -373,6 +374,10 @@ impl Machine for Ring0 {
         for page in 0..14 {
             let entry = frames.get(page).map_or(0, |f| f.addr().0 | pte::PRESENT | pte::WRITABLE);
             table_page(id, page, entry);
+        }
+        if frames.is_empty() {
+            // SAFETY: `cpu` is this virtual CPU's memory.
+            map_tables(unsafe { &mut *self.cpu });
         }
     }
 

@@ -94,8 +94,7 @@ impl Vmm {
         let kernel = KernelImage::parse(&spec.kernel, spec.cache.as_ref())?;
         let elf = ElfImage::parse(kernel.elf())?;
         let kernel = PvKernel::new(&elf)?;
-        let bitmap_pages = spec.max_pages.div_ceil(8 * PAGE_SIZE as u64);
-        let heap_pages = 1 + bitmap_pages + u64::from(GRANT_FRAMES) * 2 + 16;
+        let heap_pages = 1 + xenner_core::memory::heap_pages(spec.max_pages, GRANT_FRAMES);
         let mut memory = Memory::new(spec.nr_pages, spec.max_pages, heap_pages)?;
         let emulator = Emulator::load(&memory)?;
         memory.fill_m2p()?;
@@ -175,8 +174,8 @@ fn config(spec: &DomainSpec, memory: &Memory, shared_info: Mfn, tsc_khz: u32) ->
         max_pages: memory.max_pages(),
         nr_pages: memory.nr_pages(),
         shared_info,
-        heap_base: shared_info,
-        heap_pages: memory.heap_pages(),
+        heap_base: Mfn(shared_info.0 + 1),
+        heap_pages: memory.heap_pages() - 1,
         m2p: M2P,
         m2p_entries: (RAM_BASE >> 12) + memory.max_pages(),
         tsc_khz,
