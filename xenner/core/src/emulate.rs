@@ -232,28 +232,31 @@ fn one_byte<M: Machine>(
         // No port is the domain's: reads float, writes vanish.
         0x6c..=0x6f if v.iopl >= 1 => string_port(m, v, r, code, opcode),
         0xe4..=0xe7 | 0xec..=0xef if v.iopl >= 1 => {
-            if opcode < 0xe8 {
-                code.next()?;
-            }
-            let width: u64 = if opcode & 1 == 0 {
-                0xff
-            } else if code.operand16 {
-                0xffff
+            let port = if opcode < 0xe8 {
+                code.next()?.into()
             } else {
-                0xffff_ffff
+                r.rdx as u16
+            };
+            let width: u64 = match (opcode & 1, code.operand16) {
+                (0, _) => 0xff,
+                (_, true) => 0xffff,
+                _ => 0xffff_ffff,
             };
             if opcode & 2 == 0 {
-                r.rax = if width == 0xffff_ffff {
-                    width
-                } else {
-                    r.rax | width
-                };
+                let kept = if width == 0xffff_ffff { 0 } else { r.rax & !width };
+                let floating = if PIT_COUNTERS.contains(&port) { 0 } else { width };
+                r.rax = kept | floating;
             }
             Some(())
         }
         _ => None,
     }
 }
+
+/// Ports of the interval timer's counters. On Xen they float too, but Linux
+/// then polls a counter that stands at 0xff a hundred thousand times before it
+/// gives up; one that stands at 0 it leaves at once, with the same outcome.
+const PIT_COUNTERS: core::ops::RangeInclusive<u16> = 0x40..=0x42;
 
 /// INS and OUTS: INS stores what a floating bus reads.
 fn string_port<M: Machine>(

@@ -150,6 +150,7 @@ impl Vmm {
     /// [`VmmError::System`] when threads cannot be had.
     pub fn run(self) -> Result<DomainExit, VmmError> {
         let mut threads: Vec<JoinHandle<()>> = Vec::new();
+        let _ = vcpu::install_kick();
         for (id, fd) in self.vcpus.into_iter().enumerate() {
             let shared = self.shared.clone();
             let thread = std::thread::Builder::new()
@@ -157,6 +158,14 @@ impl Vmm {
                 .spawn(move || vcpu::run(fd, id, &shared))
                 .map_err(|source| VmmError::System { what: "start a virtual CPU's thread", source })?;
             threads.push(thread);
+        }
+        if std::env::var_os("XENNER_DEBUG").is_some() {
+            let shared = self.shared.clone();
+            std::thread::spawn(move || loop {
+                std::thread::sleep(std::time::Duration::from_secs(2));
+                if shared.stopping() { break; }
+                for t in &threads { use vmm_sys_util::signal::Killable; let _ = t.kill(vcpu::kick_signal()); }
+            });
         }
         let exit = self.shared.wait();
         Ok(exit)

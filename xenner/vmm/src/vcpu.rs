@@ -115,6 +115,22 @@ impl Shared {
     }
 }
 
+/// The signal that makes a virtual CPU's thread leave the guest.
+pub fn kick_signal() -> i32 {
+    vmm_sys_util::signal::SIGRTMIN()
+}
+
+/// Does nothing: its arrival is what counts.
+extern "C" fn on_kick(_: i32, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
+
+/// Makes [`kick_signal`] interrupt `KVM_RUN` in this process.
+///
+/// # Errors
+/// The operating system's.
+pub fn install_kick() -> Result<(), vmm_sys_util::errno::Error> {
+    vmm_sys_util::signal::register_signal_handler(kick_signal(), on_kick)
+}
+
 /// Runs a virtual CPU until the domain's end.
 pub fn run(mut vcpu: VcpuFd, id: usize, shared: &Shared) {
     while !shared.stopping() {
@@ -131,6 +147,15 @@ pub fn run(mut vcpu: VcpuFd, id: usize, shared: &Shared) {
             }
             Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
                 vcpu.set_kvm_immediate_exit(0);
+                if std::env::var_os("XENNER_DEBUG").is_some() {
+                    let r = vcpu.get_regs().unwrap();
+                    eprintln!("vcpu{id} rip {:x} rsp {:x} rax {:x} rcx {:x} rdi {:x} rsi {:x} rflags {:x} cs {:x}", r.rip, r.rsp, r.rax, r.rcx, r.rdi, r.rsi, r.rflags, vcpu.get_sregs().unwrap().cs.selector);
+                    if r.rip >> 40 == 0xffff80 {
+                        let frame = shared.emulator.stack_end(id).0 - 168;
+                        let g = |i: u64| shared.memory.load::<u64>(Maddr(frame + i * 8)).unwrap_or(0);
+                        eprintln!("  guest rip {:x} rsp {:x} rax {:x} cs {:x} err {:x}", g(16), g(19), g(10), g(17), g(15));
+                    }
+                }
             }
             Err(error) => kill(&vcpu, id, shared, format!("KVM cannot run the virtual CPU: {error}")),
         }
