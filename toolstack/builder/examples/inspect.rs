@@ -1,4 +1,4 @@
-//! Prints what a kernel image is and how a PV domain of it would be laid out.
+//! Builds a PV domain in the memory of this process; prints what the kernel is and the layout.
 //!
 //! `inspect VMLINUZ [MEMORY_MIB [INITRD_MIB [CACHE_DIR]]]`
 
@@ -6,8 +6,13 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use xen_sys::addr::{Mfn, PAGE_SIZE, Pfn};
+use xt_builder::memory::check_range;
 use xt_builder::notes::Features;
-use xt_builder::{BuildError, ElfImage, KernelImage, PayloadCache, PvKernel, XenNotes, image};
+use xt_builder::{
+    BuildError, ElfImage, GuestMemory, KernelImage, MemoryError, PayloadCache, PvKernel, PvSpec,
+    XenNotes, image,
+};
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -62,13 +67,46 @@ fn inspect(
         );
     }
     print_notes(&XenNotes::read(&elf)?);
-    let initrd = (initrd_mib > 0).then_some(initrd_mib << 20);
-    print!("{}", PvKernel::new(&elf)?.layout(memory_mib << 8, initrd)?);
+    let initrd = vec![0xa5; (initrd_mib as usize) << 20];
+    let spec = PvSpec {
+        initrd: Some(&initrd[..]).filter(|initrd| !initrd.is_empty()),
+        ..PvSpec::new(Mfn(0))
+    };
+    let kernel = PvKernel::new(&elf)?;
+    let mut memory = Contiguous(vec![0; (memory_mib as usize) << 20]);
+    let start = Instant::now();
+    let image = kernel.build(&mut memory, &spec)?;
+    println!("{}built in {:?}", image.describe(), start.elapsed());
     Ok(())
 }
 
+/// Memory whose frames are in order, from 0 on.
+struct Contiguous(Vec<u8>);
+
+impl GuestMemory for Contiguous {
+    fn nr_pages(&self) -> u64 {
+        (self.0.len() / PAGE_SIZE) as u64
+    }
+
+    fn mfn(&self, pfn: Pfn) -> Mfn {
+        Mfn(pfn.0)
+    }
+
+    fn write(&mut self, pfn: Pfn, offset: u64, bytes: &[u8]) -> Result<(), MemoryError> {
+        let at = check_range(self.nr_pages(), pfn, offset, bytes.len())? as usize;
+        self.0[at..at + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn read(&self, pfn: Pfn, offset: u64, bytes: &mut [u8]) -> Result<(), MemoryError> {
+        let at = check_range(self.nr_pages(), pfn, offset, bytes.len())? as usize;
+        bytes.copy_from_slice(&self.0[at..at + bytes.len()]);
+        Ok(())
+    }
+}
+
 fn print_notes(notes: &XenNotes) {
-    println!("{notes:#x?}");
+    println!("{notes:x?}");
     println!(
         "features supported: {}",
         Features::names(notes.features.supported)

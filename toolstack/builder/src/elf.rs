@@ -241,3 +241,120 @@ fn sections(bytes: &[u8], header: &Header) -> Vec<SectionHeader> {
 fn bad(what: String) -> BuildError {
     BuildError::BadElf { what }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use xen_sys::addr::Mfn;
+
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::testing::{ElfMaker, FakeMemory};
+    use crate::{KernelImage, PvKernel, PvSpec, SymbolTable};
+
+    /// An image with something of everything that is read.
+    fn image() -> Vec<u8> {
+        ElfMaker::new()
+            .load(0x10_0000, 0x5000, b"the text")
+            .load(0x11_0000, 0x1_0123, b"the data")
+            .number(1, 0xffff_ffff_8010_0010)
+            .number(3, 0xffff_ffff_8000_0000)
+            .text(10, "!writable_page_tables|dom0")
+            .number(15, 0x80_0000_0000)
+            .number(16, 1)
+            .legacy("VIRT_BASE=0,VIRT_ENTRY=0x100000")
+            .symbols(&[("start", 0x1000), ("end", 0x2000)])
+            .build()
+    }
+
+    /// All that is ever done with the bytes of a kernel.
+    fn everything(file: &[u8]) -> Result<(), BuildError> {
+        let image = KernelImage::parse(file, None)?;
+        let elf = ElfImage::parse(image.elf())?;
+        let symbols = SymbolTable::read(&elf);
+        symbols.lookup(xen_sys::addr::Vaddr(0x1800));
+        elf.section("__xen_guest");
+        let kernel = PvKernel::new(&elf)?;
+        kernel.build(&mut FakeMemory::new(8), &PvSpec::new(Mfn(0)))?;
+        Ok(())
+    }
+
+    #[test]
+    fn the_image_of_these_tests_is_good() {
+        everything(&image()).unwrap();
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1500))]
+
+        #[test]
+        fn damaged_images_never_panic(
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)
+        ) {
+            let mut file = image();
+            for (at, byte) in damage {
+                let at = at.index(file.len());
+                file[at] = byte;
+            }
+            let _ = everything(&file);
+        }
+
+        #[test]
+        fn extreme_words_never_panic(
+            at in 0usize..130,
+            word in prop::sample::select(vec![
+                0u64, 1, 0xfff, 0x1000, 1 << 31, 1 << 32, 1 << 46, 1 << 47, (1 << 52) - 1, 1 << 63,
+                u64::MAX - 0xfff, u64::MAX,
+            ])
+        ) {
+            let mut file = image();
+            if let Some(place) = file.get_mut(at * 8..at * 8 + 8) {
+                place.copy_from_slice(&word.to_le_bytes());
+            }
+            let _ = everything(&file);
+        }
+
+        #[test]
+        fn truncated_images_are_errors_of_the_image(keep in any::<prop::sample::Index>()) {
+            let file = image();
+            // What is needed ends with the notes; sections may be missing.
+            let needed = file.windows(4).rposition(|w| w == b"Xen\0").unwrap();
+            let kind = everything(&file[..keep.index(needed)]).unwrap_err().kind();
+            prop_assert!(matches!(kind, ErrorKind::BadImage | ErrorKind::NotAKernel));
+        }
+    }
+
+    #[test]
+    fn other_machines_are_named() {
+        let patched = |at: usize, byte: u8| {
+            let mut file = image();
+            file[at] = byte;
+            let error = everything(&file).unwrap_err();
+            (error.kind(), error.to_string())
+        };
+        let mut i386 = image();
+        (i386[4], i386[18]) = (1, 3);
+        assert!(matches!(everything(&i386), Err(BuildError::Kernel32)));
+        let (kind, text) = patched(18, 0xb7);
+        assert_eq!(kind, ErrorKind::NotPv);
+        assert!(
+            text.contains("machine 0xb7, 64-bit, little endian"),
+            "{text}"
+        );
+        assert!(patched(5, 2).1.contains("big endian"));
+        assert!(patched(16, 1).1.contains("e_type is 1"));
+        assert!(patched(56, 0).1.contains("0 program headers"));
+    }
+
+    #[test]
+    fn a_segment_beyond_the_file_is_located() {
+        let mut file = image();
+        // p_filesz of the first segment
+        file[64 + 32 + 2] = 1;
+        let text = everything(&file).unwrap_err().to_string();
+        assert!(
+            text.starts_with("A PT_LOAD segment at offset 0xe8, 0x10008 bytes long"),
+            "{text}"
+        );
+    }
+}

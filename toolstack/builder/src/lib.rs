@@ -14,7 +14,7 @@
 //! Kernel images are foreign: whatever is in one, this crate neither panics nor allocates without
 //! bound, and [`BuildError`] says what is wrong, where, and how to mend it.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod cache;
 pub mod elf;

@@ -7,6 +7,8 @@
 use std::fmt;
 use std::io::{self, Read};
 
+use ruzstd::decoding::StreamingDecoder;
+
 use crate::error::BuildError;
 
 /// A compression of kernel images.
@@ -90,9 +92,7 @@ impl Codec {
             }
             Codec::Lzma => lzma_rust2::LzmaReader::new_mem_limit(payload, LZMA_MEM_LIMIT_KIB, None)
                 .and_then(|lzma| copy(lzma, &mut out, limit)),
-            Codec::Zstd => ruzstd::decoding::StreamingDecoder::new(payload)
-                .map_err(io::Error::other)
-                .and_then(|zstd| copy(zstd, &mut out, limit)),
+            Codec::Zstd => zstd(payload, &mut out, limit),
             Codec::Bzip2 => copy(bzip2::read::BzDecoder::new(payload), &mut out, limit),
             Codec::Lz4Legacy => lz4_legacy(payload, &mut out, limit),
             Codec::Lzo => return Err(BuildError::UnsupportedCodec { codec: self.name() }),
@@ -129,6 +129,21 @@ fn copy(from: impl Read, out: &mut Vec<u8>, limit: u64) -> io::Result<()> {
     from.take(limit + 1).read_to_end(out).map(drop)
 }
 
+/// One frame; ruzstd computes its checksum and leaves it to the caller to compare.
+fn zstd(payload: &[u8], out: &mut Vec<u8>, limit: u64) -> io::Result<()> {
+    let mut decoder = StreamingDecoder::new(payload).map_err(io::Error::other)?;
+    copy(&mut decoder, out, limit)?;
+    let frame = decoder.into_frame_decoder();
+    let stored = frame.get_checksum_from_data();
+    if frame.is_finished() && stored.is_some() && stored != frame.get_calculated_checksum() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "its checksum is wrong",
+        ));
+    }
+    Ok(())
+}
+
 /// The legacy LZ4 frame: after the magic, blocks of 8 MiB, each behind its compressed size.
 ///
 /// There is no end mark. What looks like a block but reaches beyond the payload is the
@@ -160,11 +175,15 @@ fn lz4_legacy(payload: &[u8], out: &mut Vec<u8>, limit: u64) -> io::Result<()> {
         }
         rest = after;
     }
-    match out.is_empty() {
-        true => Err(io::Error::new(
+    match (out.is_empty(), rest.len()) {
+        (true, _) => Err(io::Error::new(
             io::ErrorKind::UnexpectedEof,
-            "no block in the LZ4 frame",
+            "it has no block",
         )),
-        false => Ok(()),
+        (false, 0) => Ok(()),
+        (false, n) => {
+            let what = format!("{n} bytes behind its last block are neither block nor size");
+            Err(io::Error::new(io::ErrorKind::InvalidData, what))
+        }
     }
 }

@@ -7,12 +7,11 @@
 mod bzimage;
 mod decompress;
 
-use std::borrow::Cow;
 use std::path::Path;
 
 pub use decompress::Codec;
 
-use crate::cache::PayloadCache;
+use crate::cache::{CachedPayload, Key, PayloadCache};
 use crate::error::{BuildError, first_bytes};
 
 /// The most a kernel payload may decompress to, in bytes.
@@ -25,8 +24,14 @@ const ELF_MAGIC: &[u8] = b"\x7fELF";
 /// The uncompressed ELF image of a kernel, and where it came from.
 #[derive(Debug)]
 pub struct KernelImage<'a> {
-    elf: Cow<'a, [u8]>,
+    elf: Bytes<'a>,
     origin: Origin,
+}
+
+enum Bytes<'a> {
+    Borrowed(&'a [u8]),
+    Owned(Vec<u8>),
+    Cached(CachedPayload),
 }
 
 /// How the ELF image was packed in the kernel file.
@@ -47,6 +52,17 @@ pub enum Origin {
         /// Kernel version text of the setup code, if it has one.
         version: Option<String>,
     },
+}
+
+impl std::fmt::Debug for Bytes<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (kind, bytes) = match self {
+            Bytes::Borrowed(bytes) => ("borrowed", bytes.len()),
+            Bytes::Owned(bytes) => ("owned", bytes.len()),
+            Bytes::Cached(bytes) => ("cached", bytes.len()),
+        };
+        write!(f, "{bytes} bytes, {kind}")
+    }
 }
 
 impl std::fmt::Display for Origin {
@@ -82,7 +98,7 @@ impl<'a> KernelImage<'a> {
     pub fn parse(file: &'a [u8], cache: Option<&PayloadCache>) -> Result<Self, BuildError> {
         if file.starts_with(ELF_MAGIC) {
             return Ok(Self {
-                elf: Cow::Borrowed(file),
+                elf: Bytes::Borrowed(file),
                 origin: Origin::Elf,
             });
         }
@@ -98,24 +114,25 @@ impl<'a> KernelImage<'a> {
                 payload_offset: bz.offset,
                 version: bz.version,
             };
-            return Ok(Self {
-                elf: Cow::Owned(elf),
-                origin,
-            });
+            return Ok(Self { elf, origin });
         }
         let codec = Codec::detect(file).ok_or_else(|| BuildError::UnknownFormat {
             start: first_bytes(file),
         })?;
         let elf = unpack(codec, file, 0, None, cache)?;
         Ok(Self {
-            elf: Cow::Owned(elf),
+            elf,
             origin: Origin::Compressed(codec),
         })
     }
 
     /// The ELF image.
     pub fn elf(&self) -> &[u8] {
-        &self.elf
+        match &self.elf {
+            Bytes::Borrowed(bytes) => bytes,
+            Bytes::Owned(bytes) => bytes,
+            Bytes::Cached(bytes) => bytes,
+        }
     }
 
     /// How the file was packed.
@@ -141,21 +158,35 @@ fn unpack(
     offset: u64,
     size_hint: Option<u64>,
     cache: Option<&PayloadCache>,
-) -> Result<Vec<u8>, BuildError> {
-    let key = cache.map(|cache| (cache, crate::cache::Key::of(payload)));
-    if let Some(elf) = key.as_ref().and_then(|(cache, key)| cache.get(key)) {
-        return Ok(elf);
+) -> Result<Bytes<'static>, BuildError> {
+    let Some(cache) = cache else {
+        return decompress(codec, payload, offset, size_hint).map(Bytes::Owned);
+    };
+    let key = Key::of(payload);
+    if let Some(elf) = cache.get(&key) {
+        return Ok(Bytes::Cached(elf));
     }
+    let elf = decompress(codec, payload, offset, size_hint)?;
+    // A full or read-only disk must not keep a domain from starting.
+    let _ = cache.put(&key, &elf);
+    Ok(Bytes::Owned(elf))
+}
+
+fn decompress(
+    codec: Codec,
+    payload: &[u8],
+    offset: u64,
+    size_hint: Option<u64>,
+) -> Result<Vec<u8>, BuildError> {
     let elf = codec.decompress(payload, offset, size_hint, MAX_DECOMPRESSED)?;
-    if !elf.starts_with(ELF_MAGIC) {
-        return Err(BuildError::PayloadNotElf {
+    match elf.starts_with(ELF_MAGIC) {
+        true => Ok(elf),
+        false => Err(BuildError::PayloadNotElf {
             codec: codec.name(),
             start: first_bytes(&elf),
-        });
+        }),
     }
-    if let Some((cache, key)) = key {
-        // A full or read-only disk must not keep a domain from starting.
-        let _ = cache.put(&key, &elf);
-    }
-    Ok(elf)
 }
+
+#[cfg(test)]
+mod tests;

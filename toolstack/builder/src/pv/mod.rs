@@ -187,8 +187,7 @@ impl<'a> PvKernel<'a> {
 
         let mut writer = Writer { memory };
         for segment in &self.segments {
-            let at = segment.paddr - self.paddr_offset;
-            writer.write("the kernel", Pfn(0), at, segment.data)?;
+            writer.segment(segment.paddr - self.paddr_offset, segment.data)?;
         }
         if let Some((initrd, region)) = spec.initrd.zip(layout.initrd) {
             writer.write("the initrd", region.pfn, 0, initrd)?;
@@ -395,6 +394,24 @@ impl<M: GuestMemory + ?Sized> Writer<'_, M> {
         self.memory
             .write(pfn, offset, bytes)
             .map_err(|source| BuildError::Memory { what, source })
+    }
+
+    /// Writes a segment but for its zeros, which are there already.
+    ///
+    /// Linux has its `.bss` and `.brk` in the file, a quarter of all; not to touch those pages
+    /// saves their page faults, which cost more than the copy.
+    fn segment(&mut self, at: u64, data: &[u8]) -> Result<(), BuildError> {
+        const ZEROS: [u8; PAGE] = [0; PAGE];
+        let mut done = 0;
+        while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
+            let mut pages = rest.chunks(PAGE);
+            let used = pages.position(|page| page == ZEROS.get(..page.len()).unwrap_or_default());
+            let used = used.map_or(rest.len(), |pages| pages * PAGE);
+            let filled = rest.get(..used).unwrap_or_default();
+            self.write("the kernel", Pfn(0), at + done as u64, filled)?;
+            done += used + PAGE;
+        }
+        Ok(())
     }
 
     /// Writes the phys-to-machine list in pieces that stay in the cache.
