@@ -412,7 +412,7 @@ mod tests {
             ]
         );
         assert!(
-            text.contains("hello\0\0\0070701"),
+            text.contains("hello\0\0\x00070701"),
             "data is padded to 4 bytes"
         );
         assert!(text.contains("TRAILER!!!\0"));
