@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -351,10 +352,9 @@ fn read_module(path: &Path) -> Result<Vec<u8>> {
         return Ok(data);
     }
     let mut image = Vec::new();
-    lzma_rs::xz_decompress(&mut data.as_slice(), &mut image).map_err(|error| Error::Malformed {
-        path: path.into(),
-        reason: format!("cannot be decompressed: {error:?}"),
-    })?;
+    lzma_rust2::XzReader::new(data.as_slice(), true)
+        .read_to_end(&mut image)
+        .map_err(Error::io("decompress", path))?;
     Ok(image)
 }
 
@@ -412,7 +412,7 @@ mod tests {
             ]
         );
         assert!(
-            text.contains("hello\0\0\0070701"),
+            text.contains("hello\0\0\x00070701"),
             "data is padded to 4 bytes"
         );
         assert!(text.contains("TRAILER!!!\0"));

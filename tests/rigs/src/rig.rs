@@ -294,7 +294,7 @@ fi
 stty -F /dev/ttyS1 raw -echo
 exec </dev/ttyS1 >/dev/ttyS1 2>&1
 echo 'rig: ready'
-while :; do cat | sh; done
+while :; do sh 2>&1 | cat; done
 "#
     )
 }

@@ -1,11 +1,18 @@
 //! The project's own chores: `cargo xtask --help`.
 #![forbid(unsafe_code)]
 
+mod licences;
 mod rig;
+mod test;
 
-use std::process::ExitCode;
+use std::path::Path;
+use std::process::{Command, ExitCode};
 
+use anyhow::Result;
 use clap::{Parser, Subcommand};
+
+/// What rigs need on the host beyond what every Debian has.
+const HOST_PACKAGES: &[&str] = &["qemu-system-x86", "gzip", "util-linux"];
 
 /// Chores of the xenner project.
 #[derive(Debug, Parser)]
@@ -17,16 +24,36 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Chore {
+    /// Check and test everything, as CI does
+    #[command(visible_alias = "ci")]
+    Test(test::Arguments),
     /// Boot real Xen (x) or real KVM (k) under QEMU and run something in it
     Rig(rig::Arguments),
 }
 
 fn main() -> ExitCode {
-    let done = match Arguments::parse().chore {
-        Chore::Rig(arguments) => rig::main(&arguments),
-    };
-    done.unwrap_or_else(|error| {
-        eprintln!("{error:#}");
+    run().unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+fn run() -> Result<ExitCode> {
+    match Arguments::parse().chore {
+        Chore::Test(arguments) => test::main(&arguments),
+        Chore::Rig(arguments) => rig::main(&arguments),
+    }
+}
+
+/// The top of the source tree.
+fn top() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here)
+}
+
+/// A cargo command on the workspace, by the cargo that runs this.
+fn cargo<const N: usize>(arguments: [&str; N]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments).current_dir(top());
+    command
 }

@@ -9,8 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use xenner_rigs::{Prepared, RigSpec, Shell, packages, rig_k, rig_x};
 
-/// What rigs need on the host beyond what every Debian has.
-const HOST_PACKAGES: [&str; 1] = ["qemu-system-x86"];
+use crate::HOST_PACKAGES;
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Which {
@@ -52,7 +51,7 @@ pub struct Arguments {
 
 /// Runs the chore.
 pub fn main(arguments: &Arguments) -> Result<ExitCode> {
-    packages::install(&HOST_PACKAGES)?;
+    packages::install(HOST_PACKAGES)?;
     let spec = spec(arguments)?;
     let words = if arguments.command.is_empty() {
         "rig.terminal"

@@ -1,0 +1,93 @@
+//! `cargo xtask test`: all a submission must pass, cheapest first.
+
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use xenner_rigs::packages;
+
+use crate::{HOST_PACKAGES, cargo, licences};
+
+/// Formatting, lints, licences, documentation, then every test, those with
+/// rigs among them. Stops at the first that fails.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Leave out the tests that boot a machine
+    #[arg(long)]
+    quick: bool,
+}
+
+/// Runs the chore.
+pub fn main(arguments: &Arguments) -> Result<ExitCode> {
+    if !arguments.quick {
+        packages::install(HOST_PACKAGES)?;
+    }
+    step("formatting", &mut cargo(["fmt", "--all", "--check"]))?;
+    let clippy = [
+        "clippy",
+        "--locked",
+        "--workspace",
+        "--all-targets",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    step("lints", &mut cargo(clippy))?;
+    check_licences()?;
+    let mut documentation = cargo(["doc", "--locked", "--workspace", "--no-deps", "--quiet"]);
+    step(
+        "documentation",
+        documentation.env("RUSTDOCFLAGS", "-D warnings"),
+    )?;
+    step("tests", &mut tests(arguments.quick))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check_licences() -> Result<()> {
+    if has_subcommand("deny") {
+        step("licences", &mut cargo(["deny", "check", "licenses"]))
+    } else {
+        licences::check()
+    }
+}
+
+/// nextest gives each test a process and a time; cargo's own runner will do.
+fn tests(quick: bool) -> Command {
+    let mut command = if has_subcommand("nextest") {
+        cargo([
+            "nextest",
+            "run",
+            "--locked",
+            "--workspace",
+            "--no-fail-fast",
+        ])
+    } else {
+        cargo(["test", "--locked", "--workspace", "--no-fail-fast"])
+    };
+    if quick {
+        command.args(["--lib", "--bins"]);
+    }
+    command
+}
+
+fn has_subcommand(name: &str) -> bool {
+    cargo([name, "--version"])
+        .output()
+        .is_ok_and(|o| o.status.success())
+}
+
+/// Runs one step and says how long it took.
+fn step(what: &str, command: &mut Command) -> Result<()> {
+    println!("== {what}");
+    let start = Instant::now();
+    let status = command
+        .status()
+        .with_context(|| format!("Cannot run {command:?}"))?;
+    if !status.success() {
+        bail!("{what} failed: {command:?} ended with {status}");
+    }
+    println!("== {what}: passed in {:.0?}", start.elapsed());
+    Ok(())
+}
