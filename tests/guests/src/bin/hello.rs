@@ -149,7 +149,12 @@ mod guest {
         events::disable();
         eq(
             "event.bad_port",
-            events::op(EVTCHNOP_send, &mut 4000),
+            events::op(
+                EVTCHNOP_send,
+                &EvtchnSend {
+                    port: EvtchnPort(4000),
+                },
+            ),
             EINVAL,
         );
     }

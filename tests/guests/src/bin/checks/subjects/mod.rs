@@ -2,16 +2,21 @@
 
 use xenner_guests::{boot, report};
 
-macro_rules! subjects {
-    ($($subject:ident),+ $(,)?) => {
-        $(mod $subject;)+
-        const SUBJECTS: &[(&str, fn())] = &[$((stringify!($subject), $subject::run)),+];
-    };
-}
+mod memory;
+mod mmu;
+mod mmuext;
+mod multicall;
+mod refused;
+mod version;
 
-subjects! {
-    version,
-}
+const SUBJECTS: &[(&str, fn())] = &[
+    ("version", version::run),
+    ("refused", refused::run),
+    ("multicall", multicall::run),
+    ("memory", memory::run),
+    ("mmu", mmu::run),
+    ("mmuext", mmuext::run),
+];
 
 xenner_guests::guest!(main);
 
