@@ -146,6 +146,19 @@ impl UnixServer {
         })
     }
 
+    /// Serves a socket that is bound already, whose file is the caller's.
+    ///
+    /// # Errors
+    /// The operating system's, from making it non-blocking.
+    pub fn from_listener(listener: std::os::unix::net::UnixListener) -> io::Result<UnixServer> {
+        listener.set_nonblocking(true)?;
+        Ok(UnixServer {
+            listener: Some(UnixListener::from_std(listener)),
+            accepting: true,
+            ..UnixServer::unbound()
+        })
+    }
+
     /// Registers with a mio loop, using the [`TOKENS`] tokens from `base` on.
     ///
     /// # Errors

@@ -1,17 +1,19 @@
 //! A domain from its specification to its end.
 
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use vmm_sys_util::eventfd::EventFd;
-use xen_sys::addr::{Mfn, PAGE_SIZE};
+use xen_sys::addr::{DomId, Mfn, PAGE_SIZE};
 use xen_sys::arch_x86::{VGCF_in_kernel, VGCF_online, VcpuGuestContext};
 use xenner_core::Config;
 use xenner_core::image::*;
 use xt_builder::{BuildError, ElfImage, KernelImage, PayloadCache, PvImage, PvKernel, PvSpec};
 use zerocopy::{FromZeros, IntoBytes};
 
+use crate::devices::{self, Channel, ConsoleIo, ConsoleThread, GuestPage, StoreInfo};
 use crate::emulator::{Emulator, EmulatorError};
 use crate::kvm::{Doing, Kind, KvmError, Machine};
 use crate::memory::{MemError, Memory};
@@ -137,6 +139,40 @@ impl Vmm {
         let word = self.shared.emulator.doorbells.offset(u64::from(port / 64) * 8);
         self.shared.memory.fetch_or(word, 1 << (port % 64))?;
         Ok(fd)
+    }
+
+    /// The host's end of one of the guest's ports.
+    pub fn channel(&self, port: u32) -> Channel {
+        use std::mem::offset_of;
+        let to_guest = self.shared.emulator.doorbells.offset(offset_of!(Doorbells, to_guest) as u64);
+        Channel::new(self.machine.vm.clone(), self.shared.memory.clone(), to_guest, port)
+    }
+
+    /// Starts the console's back end.
+    ///
+    /// # Errors
+    /// [`VmmError`].
+    pub fn attach_console(&self, io: Arc<dyn ConsoleIo>) -> Result<ConsoleThread, VmmError> {
+        let page = GuestPage::new(&self.shared.memory, self.image.console_mfn);
+        let doorbell = self.doorbell(CONSOLE_PORT)?;
+        ConsoleThread::spawn(page, self.channel(CONSOLE_PORT), doorbell, io)
+            .map_err(|source| VmmError::System { what: "start the console", source })
+    }
+
+    /// Starts xenstore.
+    ///
+    /// # Errors
+    /// [`VmmError`].
+    pub fn attach_xenstore(
+        &self,
+        info: &StoreInfo,
+        socket: Option<UnixListener>,
+    ) -> Result<xt_xenstore::service::Handle, VmmError> {
+        let page = GuestPage::new(&self.shared.memory, self.image.xenstore_mfn);
+        let doorbell = self.doorbell(STORE_PORT)?;
+        let channel = self.channel(STORE_PORT);
+        devices::spawn_xenstore(DomId(DOMID), info, page, channel, doorbell, socket)
+            .map_err(|source| VmmError::System { what: "start xenstore", source })
     }
 
     /// What the virtual CPU threads share.

@@ -1,5 +1,7 @@
 //! The virtual machine: KVM's objects, set up for ring 0 to start in.
 
+use std::sync::Arc;
+
 use kvm_bindings::*;
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use vmm_sys_util::ioctl::ioctl_with_ref;
@@ -95,7 +97,7 @@ pub struct Machine {
     /// KVM itself.
     pub kvm: Kvm,
     /// The machine.
-    pub vm: VmFd,
+    pub vm: Arc<VmFd>,
     cpuid: Vec<kvm_cpuid_entry2>,
     xcr0: u64,
 }
@@ -136,7 +138,7 @@ impl Machine {
             // machine, and the host reaches it by volatile copies only.
             unsafe { vm.set_user_memory_region(region) }.doing("take the domain's memory")?;
         }
-        let mut machine = Self { kvm, vm, cpuid: Vec::new(), xcr0: 1 };
+        let mut machine = Self { kvm, vm: Arc::new(vm), cpuid: Vec::new(), xcr0: 1 };
         machine.choose_cpuid()?;
         Ok(machine)
     }
