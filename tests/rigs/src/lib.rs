@@ -14,6 +14,7 @@
 
 pub mod channel;
 mod error;
+pub mod guest;
 pub mod initramfs;
 pub mod packages;
 pub mod qemu;

@@ -13,8 +13,10 @@ use crate::rig::{Output, Prepared, RigSpec, Shell, base_initramfs, init_script};
 
 /// Every flag matters: with SMAP dom0 crashes at its first callback (QEMU 7.2),
 /// with MONITOR Xen's idle loop faults when instructions are counted, with
-/// RDTSCP PVH and HVM guests die (QEMU's SVM gives no next RIP there).
-const CPU: &str = "EPYC,+svm,+npt,-smap,-monitor,-rdtscp";
+/// RDTSCP PVH and HVM guests die (QEMU's SVM gives no next RIP there), and with
+/// XSAVE, which QEMU 7.2 executes without regard to CR0.TS, vCPUs that take
+/// turns on a CPU get each other's vector registers.
+const CPU: &str = "EPYC,+svm,+npt,-smap,-monitor,-rdtscp,-xsave";
 
 /// The release Debian 12 ships; its tools and its hypervisor go together.
 const XEN: &str = "4.17";

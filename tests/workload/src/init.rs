@@ -1,0 +1,134 @@
+//! Process 1: sets the scene, does what the kernel's command line asks for by
+//! `xenner.test=WORD[,WORD...]`, in order, and ends the machine.
+//!
+//! | word | what |
+//! |---|---|
+//! | `checks` | runs all checks |
+//! | `bench` | runs the benchmark |
+//! | `shell` | a shell on the console (needs busybox), ends with it |
+//! | `poweroff`, `reboot`, `halt` | ends the machine so |
+//! | `crash` | makes the kernel panic |
+//!
+//! Without an ending word the machine is powered off.
+
+use std::fs;
+use std::process::Command;
+
+use nix::mount::{MsFlags, mount};
+use nix::sys::reboot::{RebootMode, reboot};
+use nix::sys::wait::waitpid;
+
+/// Does it all; process 1 must not return.
+pub fn main() -> ! {
+    // The first line tells a benchmark when user space began.
+    println!("init: up");
+    mount_all();
+    let command_line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    for word in words(&command_line) {
+        perform(word);
+    }
+    end(RebootMode::RB_POWER_OFF)
+}
+
+fn words(command_line: &str) -> impl Iterator<Item = &str> {
+    let option = command_line
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("xenner.test="));
+    option.unwrap_or("checks").split(',')
+}
+
+fn mount_all() {
+    let mounts = [
+        ("proc", "/proc"),
+        ("sysfs", "/sys"),
+        ("devtmpfs", "/dev"),
+        ("tmpfs", "/tmp"),
+    ];
+    for (kind, target) in mounts {
+        let made = fs::create_dir_all(target).map_err(|e| e.to_string());
+        let flags = MsFlags::empty();
+        let mounted = made.and_then(|()| {
+            mount(Some(kind), target, Some(kind), flags, None::<&str>).map_err(|e| e.to_string())
+        });
+        if let Err(error) = mounted {
+            println!("init: cannot mount {target}: {error}");
+        }
+    }
+}
+
+fn perform(word: &str) {
+    match word {
+        "checks" | "bench" => run(Command::new("/proc/self/exe").arg(word)),
+        "shell" => shell(),
+        "poweroff" => end(RebootMode::RB_POWER_OFF),
+        "reboot" => end(RebootMode::RB_AUTOBOOT),
+        "halt" => end(RebootMode::RB_HALT_SYSTEM),
+        "crash" => crash(),
+        other => println!("init: unknown word {other:?} in xenner.test="),
+    }
+}
+
+fn run(command: &mut Command) {
+    match command.status() {
+        Ok(status) if status.success() => {}
+        Ok(status) => println!("init: {command:?} ended with {status}"),
+        Err(error) => println!("init: cannot run {command:?}: {error}"),
+    }
+}
+
+/// A shell that owns the console: a session leader of its own, for Ctrl-C.
+fn shell() {
+    let console = fs::read_to_string("/sys/class/tty/console/active").unwrap_or_default();
+    let console = console
+        .split_whitespace()
+        .last()
+        .unwrap_or("console")
+        .to_owned();
+    println!("init: a shell on {console}; `exit` switches the machine off");
+    let script = format!("exec sh </dev/{console} >/dev/{console} 2>&1");
+    run(Command::new("/bin/busybox")
+        .args(["setsid", "-c", "/bin/busybox", "sh", "-c", &script])
+        .env("PATH", "/sbin:/usr/sbin:/bin:/usr/bin")
+        .env("HOME", "/root")
+        .env("TERM", "linux"));
+}
+
+fn crash() {
+    for (file, value) in [
+        ("/proc/sys/kernel/sysrq", "1"),
+        ("/proc/sysrq-trigger", "c"),
+    ] {
+        if let Err(error) = fs::write(file, value) {
+            println!("init: cannot write {file}: {error}");
+        }
+    }
+}
+
+fn end(mode: RebootMode) -> ! {
+    // SAFETY: no arguments, cannot fail.
+    unsafe { libc::sync() };
+    // The infallible success type means: this returns only an error.
+    let Err(error) = reboot(mode);
+    println!("init: reboot: {error}");
+    loop {
+        // Collect what is left; init must stay.
+        if waitpid(None, None).is_err() {
+            nix::unistd::pause();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::words;
+
+    #[test]
+    fn words_come_from_the_command_line() {
+        let list = |line| words(line).collect::<Vec<_>>();
+        assert_eq!(
+            list("console=hvc0 xenner.test=bench,reboot quiet"),
+            ["bench", "reboot"]
+        );
+        assert_eq!(list("console=hvc0"), ["checks"]);
+    }
+}
