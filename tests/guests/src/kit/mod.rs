@@ -7,5 +7,6 @@ pub mod events;
 pub mod hypercall;
 pub mod memory;
 pub mod report;
+pub mod time;
 pub mod trap;
 pub mod user;

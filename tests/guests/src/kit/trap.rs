@@ -346,30 +346,34 @@ pub fn taken() -> Option<Trap> {
 
 /// Runs instructions that may trap; the operands are those of `asm!`. Returns the trap as `Option<Trap>`.
 ///
-/// RSP, RBP and RBX are restored behind it. The other registers are what the instructions, or the trap, left: name
-/// those that change as outputs. Not reentrant, and for the boot vCPU only.
+/// After a trap RSP, RBP and RBX are as before; the other registers are what the instructions left, so name those that
+/// change as outputs. Instructions that may end without a trap must leave RSP and RBP alone. Not reentrant, and for
+/// the boot vCPU only.
 #[macro_export]
 macro_rules! attempt {
     ($($code:literal),+ $(; $($operands:tt)*)?) => {{
         $crate::events::note_mask();
         #[allow(clippy::macro_metavars_in_unsafe, reason = "the operands belong to the instructions")]
-        // SAFETY: a trap resumes at label 3 with the stack pointer of now; what the instructions do on purpose is
+        // SAFETY: a trap resumes at label 93 with the stack pointer of now; what the instructions do on purpose is
         // the check's responsibility.
         unsafe {
             core::arch::asm!(
                 "push rbx",
                 "push rbp",
-                "lea rbx, [rip + 3f]",
+                "lea rbx, [rip + 93f]",
                 "mov [rip + {resume}], rbx",
                 "mov [rip + {resume} + 8], rsp",
-                "lea rbx, [rip + 2f]",
+                "lea rbx, [rip + 92f]",
                 "mov [rip + {resume} + 16], rbx",
                 "mov rbx, [rsp + 8]",
-                "2:",
+                "92:",
                 $($code,)+
-                "3:",
+                "lea rsp, [rsp + 16]",
+                "jmp 94f",
+                "93:",
                 "pop rbp",
                 "pop rbx",
+                "94:",
                 resume = sym $crate::trap::RESUME,
                 $($($operands)*)?
             );

@@ -2,11 +2,16 @@
 
 use xenner_guests::{boot, report};
 
+mod debug;
+mod events;
 mod memory;
 mod mmu;
 mod mmuext;
 mod multicall;
+mod privileged;
 mod refused;
+mod sched;
+mod traps;
 mod version;
 
 const SUBJECTS: &[(&str, fn())] = &[
@@ -16,6 +21,11 @@ const SUBJECTS: &[(&str, fn())] = &[
     ("memory", memory::run),
     ("mmu", mmu::run),
     ("mmuext", mmuext::run),
+    ("traps", traps::run),
+    ("privileged", privileged::run),
+    ("debug", debug::run),
+    ("sched", sched::run),
+    ("events", events::run),
 ];
 
 xenner_guests::guest!(main);
