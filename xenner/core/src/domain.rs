@@ -155,15 +155,23 @@ pub fn start<M: Machine>(m: &mut M, d: &Domain) {
     }
     let wallclock = d.config.wallclock_ns;
     let at = |offset: usize| d.config.shared_info.addr().offset(offset as u64);
-    m.store32(at(offset_of!(SharedInfo, wc_sec)), (wallclock / 1_000_000_000) as u32);
-    m.store32(at(offset_of!(SharedInfo, wc_nsec)), (wallclock % 1_000_000_000) as u32);
+    m.store32(
+        at(offset_of!(SharedInfo, wc_sec)),
+        (wallclock / 1_000_000_000) as u32,
+    );
+    m.store32(
+        at(offset_of!(SharedInfo, wc_nsec)),
+        (wallclock % 1_000_000_000) as u32,
+    );
     m.store32(at(offset_of!(SharedInfo, wc_version)), 2);
     // The first two ports: xenstore's and the console's.
     for _ in 0..2 {
         let _ = crate::evtchn::alloc_toolstack_port(m, d, DomId(0));
     }
     if let Some(first) = d.vcpus.first() {
-        first.state.store(VCPU_INITIALISED | VCPU_UP, Ordering::Release);
+        first
+            .state
+            .store(VCPU_INITIALISED | VCPU_UP, Ordering::Release);
     }
 }
 

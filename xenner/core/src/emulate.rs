@@ -243,8 +243,16 @@ fn one_byte<M: Machine>(
                 _ => 0xffff_ffff,
             };
             if opcode & 2 == 0 {
-                let kept = if width == 0xffff_ffff { 0 } else { r.rax & !width };
-                let floating = if PIT_COUNTERS.contains(&port) { 0 } else { width };
+                let kept = if width == 0xffff_ffff {
+                    0
+                } else {
+                    r.rax & !width
+                };
+                let floating = if PIT_COUNTERS.contains(&port) {
+                    0
+                } else {
+                    width
+                };
                 r.rax = kept | floating;
             }
             Some(())

@@ -151,7 +151,9 @@ impl Bitmap {
         let step = 1 << order.saturating_sub(6);
         let mut index = from / step * step;
         while index < self.words {
-            if index % 64 == 0 && m.load64(Maddr(self.summary.0 + index / 64 * 8)) == u64::MAX {
+            if index.is_multiple_of(64)
+                && m.load64(Maddr(self.summary.0 + index / 64 * 8)) == u64::MAX
+            {
                 index += 64;
                 continue;
             }
@@ -203,7 +205,11 @@ pub fn init<M: Machine>(m: &M, config: &Config) {
 
 /// Whether the domain owns a frame.
 pub fn is_owned<M: Machine>(m: &M, d: &Domain, mfn: Mfn) -> bool {
-    let config = &d.config;
+    frame_is_owned(m, &d.config, mfn)
+}
+
+/// The same from a configuration, as the host has one.
+pub fn frame_is_owned<M: Machine>(m: &M, config: &Config, mfn: Mfn) -> bool {
     mfn.0 >= config.ram_base.0
         && mfn.0 - config.ram_base.0 < config.max_pages
         && Bitmap::of(config).get(m, mfn.0)
@@ -258,6 +264,17 @@ fn release<M: Machine>(m: &mut M, d: &Domain, memory: &mut Memory, mfn: u64) -> 
     memory.hint = memory.hint.min((mfn - map.base) / 64);
     m.set_m2p(Mfn(mfn), INVALID_M2P_ENTRY);
     true
+}
+
+/// Takes one frame from the domain and tells the host; false when the domain
+/// does not own it.
+pub(crate) fn give_up<M: Machine>(m: &mut M, d: &Domain, mfn: Mfn) -> bool {
+    let mut memory = d.memory.lock();
+    let owned = release(m, d, &mut memory, mfn.0);
+    if owned {
+        m.release_frames(mfn, 1);
+    }
+    owned
 }
 
 /// `HYPERVISOR_memory_op` (`xen/include/public/memory.h`).

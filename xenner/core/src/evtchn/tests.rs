@@ -1,5 +1,6 @@
 use super::*;
-use crate::fake::{Fake, FakeMachine};
+use crate::fake::Fake;
+use xen_sys::addr::Maddr;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 fn op<T: IntoBytes + FromBytes + Immutable>(f: &mut Fake, cmd: u32, arg: T) -> Result<T, Errno> {
@@ -9,15 +10,36 @@ fn op<T: IntoBytes + FromBytes + Immutable>(f: &mut Fake, cmd: u32, arg: T) -> R
 }
 
 fn do_send(f: &mut Fake, port: u32) -> Result<(), Errno> {
-    op(f, EVTCHNOP_send, EvtchnSend { port: EvtchnPort(port) }).map(drop)
+    op(
+        f,
+        EVTCHNOP_send,
+        EvtchnSend {
+            port: EvtchnPort(port),
+        },
+    )
+    .map(drop)
 }
 
 fn do_close(f: &mut Fake, port: u32) -> Result<(), Errno> {
-    op(f, EVTCHNOP_close, EvtchnClose { port: EvtchnPort(port) }).map(drop)
+    op(
+        f,
+        EVTCHNOP_close,
+        EvtchnClose {
+            port: EvtchnPort(port),
+        },
+    )
+    .map(drop)
 }
 
 fn new_ipi(f: &mut Fake, vcpu: u32) -> u32 {
-    let bound = op(f, EVTCHNOP_bind_ipi, EvtchnBindIpi { vcpu, port: EvtchnPort(0) });
+    let bound = op(
+        f,
+        EVTCHNOP_bind_ipi,
+        EvtchnBindIpi {
+            vcpu,
+            port: EvtchnPort(0),
+        },
+    );
     bound.expect("a free port").port.0
 }
 
@@ -27,11 +49,18 @@ fn unbound(f: &mut Fake, remote: u16) -> u32 {
         remote_dom: DomId(remote),
         port: EvtchnPort(0),
     };
-    op(f, EVTCHNOP_alloc_unbound, arg).expect("a free port").port.0
+    op(f, EVTCHNOP_alloc_unbound, arg)
+        .expect("a free port")
+        .port
+        .0
 }
 
 fn status_of(f: &mut Fake, port: u32) -> Result<EvtchnStatus, Errno> {
-    let arg = EvtchnStatus { dom: DOMID_SELF, port: EvtchnPort(port), ..Default::default() };
+    let arg = EvtchnStatus {
+        dom: DOMID_SELF,
+        port: EvtchnPort(port),
+        ..Default::default()
+    };
     op(f, EVTCHNOP_status, arg)
 }
 
@@ -39,8 +68,6 @@ fn info(f: &Fake, vcpu: usize) -> (u8, u64) {
     let at = f.d.vcpus[vcpu].vcpu_info();
     (f.m.load8(at), f.m.load64(Maddr(at.0 + 8)))
 }
-
-use xen_sys::addr::{Maddr, Mfn};
 
 /// Masks or unmasks a port in `shared_info`, as a guest may.
 fn mask(f: &Fake, port: u32, masked: bool) {
@@ -72,7 +99,14 @@ fn a_masked_port_waits_for_its_unmasking() {
     mask(&f, port, true);
     do_send(&mut f, port).unwrap();
     assert_eq!(info(&f, 0), (0, 0));
-    op(&mut f, EVTCHNOP_unmask, EvtchnUnmask { port: EvtchnPort(port) }).unwrap();
+    op(
+        &mut f,
+        EVTCHNOP_unmask,
+        EvtchnUnmask {
+            port: EvtchnPort(port),
+        },
+    )
+    .unwrap();
     assert_eq!(info(&f, 0), (1, 1));
     assert!(upcall_due(&f.m, &f.d, 0));
     f.m.store8(Maddr(f.d.vcpus[0].vcpu_info().0 + 1), 1);
@@ -92,7 +126,10 @@ fn ports_of_the_toolstack_belong_to_the_host() {
     do_send(&mut f, port).unwrap();
     assert_eq!(*f.m.notified.borrow(), [port]);
     let status = status_of(&mut f, port).unwrap();
-    assert_eq!((status.status, status.u.dom()), (EVTCHNSTAT_interdomain, DomId(0)));
+    assert_eq!(
+        (status.status, status.u.dom()),
+        (EVTCHNSTAT_interdomain, DomId(0))
+    );
     deliver(&f.m, &f.d, 1, port);
     assert_eq!(info(&f, 0), (1, 1));
     assert_eq!(*f.m.kicked.borrow(), [0]);
@@ -146,14 +183,21 @@ fn a_port_does_not_bind_to_itself() {
         remote_port: EvtchnPort(1),
         ..Default::default()
     };
-    assert_eq!(op(&mut f, EVTCHNOP_bind_interdomain, arg), Err(Errno::EINVAL));
+    assert_eq!(
+        op(&mut f, EVTCHNOP_bind_interdomain, arg),
+        Err(Errno::EINVAL)
+    );
     assert_eq!(new_ipi(&mut f, 0), 1);
 }
 
 #[test]
 fn virqs() {
     let mut f = Fake::new();
-    let bind = |virq: u32, vcpu: u32| EvtchnBindVirq { virq, vcpu, port: EvtchnPort(0) };
+    let bind = |virq: u32, vcpu: u32| EvtchnBindVirq {
+        virq,
+        vcpu,
+        port: EvtchnPort(0),
+    };
     let cmd = EVTCHNOP_bind_virq;
     assert_eq!(op(&mut f, cmd, bind(24, 0)), Err(Errno::EINVAL));
     assert_eq!(op(&mut f, cmd, bind(VIRQ_CONSOLE, 1)), Err(Errno::EINVAL));
@@ -166,8 +210,14 @@ fn virqs() {
     send_virq(&f.m, &f.d, 0, 0, VIRQ_TIMER);
     assert_eq!(info(&f, 0), (0, 0));
 
-    let rebind = |port: u32, vcpu: u32| EvtchnBindVcpu { port: EvtchnPort(port), vcpu };
-    assert_eq!(op(&mut f, EVTCHNOP_bind_vcpu, rebind(port, 0)), Err(Errno::EINVAL));
+    let rebind = |port: u32, vcpu: u32| EvtchnBindVcpu {
+        port: EvtchnPort(port),
+        vcpu,
+    };
+    assert_eq!(
+        op(&mut f, EVTCHNOP_bind_vcpu, rebind(port, 0)),
+        Err(Errno::EINVAL)
+    );
     let global = op(&mut f, cmd, bind(VIRQ_CONSOLE, 0)).unwrap().port.0;
     assert!(op(&mut f, EVTCHNOP_bind_vcpu, rebind(global, 1)).is_ok());
     assert_eq!(status_of(&mut f, global).unwrap().vcpu, 1);
@@ -179,7 +229,10 @@ fn virqs() {
 fn bind_vcpu_moves_what_may_move() {
     let mut f = Fake::new();
     let (ipi, port) = (new_ipi(&mut f, 0), unbound(&mut f, 0));
-    let rebind = |port: u32, vcpu: u32| EvtchnBindVcpu { port: EvtchnPort(port), vcpu };
+    let rebind = |port: u32, vcpu: u32| EvtchnBindVcpu {
+        port: EvtchnPort(port),
+        vcpu,
+    };
     let cmd = EVTCHNOP_bind_vcpu;
     assert_eq!(op(&mut f, cmd, rebind(ipi, 1)), Err(Errno::EINVAL));
     assert_eq!(op(&mut f, cmd, rebind(port, 2)), Err(Errno::ENOENT));
@@ -195,7 +248,10 @@ fn ports_run_out_and_come_back() {
     for expected in 1..1024 {
         assert_eq!(new_ipi(&mut f, 0), expected);
     }
-    let arg = EvtchnBindIpi { vcpu: 0, port: EvtchnPort(0) };
+    let arg = EvtchnBindIpi {
+        vcpu: 0,
+        port: EvtchnPort(0),
+    };
     assert_eq!(op(&mut f, EVTCHNOP_bind_ipi, arg), Err(Errno::ENOSPC));
     do_close(&mut f, 500).unwrap();
     assert_eq!(new_ipi(&mut f, 0), 500);
@@ -223,32 +279,66 @@ fn other_domains() {
         port: EvtchnPort(0),
     };
     assert!(op(&mut f, EVTCHNOP_alloc_unbound, arg(Fake::DOMID)).is_ok());
-    assert_eq!(op(&mut f, EVTCHNOP_alloc_unbound, arg(0)), Err(Errno::EPERM));
-    assert_eq!(op(&mut f, EVTCHNOP_alloc_unbound, arg(9)), Err(Errno::ESRCH));
-    assert_eq!(op(&mut f, EVTCHNOP_reset, EvtchnReset { dom: DomId(9) }), Err(Errno::ESRCH));
+    assert_eq!(
+        op(&mut f, EVTCHNOP_alloc_unbound, arg(0)),
+        Err(Errno::EPERM)
+    );
+    assert_eq!(
+        op(&mut f, EVTCHNOP_alloc_unbound, arg(9)),
+        Err(Errno::ESRCH)
+    );
+    assert_eq!(
+        op(&mut f, EVTCHNOP_reset, EvtchnReset { dom: DomId(9) }),
+        Err(Errno::ESRCH)
+    );
 }
 
 #[test]
 fn pirqs_and_unknown_commands() {
     let mut f = Fake::new();
-    let arg = |pirq: u32| EvtchnBindPirq { pirq, flags: 0, port: EvtchnPort(0) };
+    let arg = |pirq: u32| EvtchnBindPirq {
+        pirq,
+        flags: 0,
+        port: EvtchnPort(0),
+    };
     assert_eq!(op(&mut f, EVTCHNOP_bind_pirq, arg(9)), Err(Errno::EPERM));
     assert_eq!(op(&mut f, EVTCHNOP_bind_pirq, arg(900)), Err(Errno::EINVAL));
     assert_eq!(op(&mut f, 15, 0u32), Err(Errno::ENOSYS));
     let bad = f.call(|m, d, v| event_channel_op(m, d, v, 4, Vaddr(16)));
     assert_eq!(bad, Err(Errno::EFAULT));
-    let priority = EvtchnSetPriority { port: EvtchnPort(1), priority: 0 };
-    assert_eq!(op(&mut f, EVTCHNOP_set_priority, priority), Err(Errno::ENOSYS));
+    let priority = EvtchnSetPriority {
+        port: EvtchnPort(1),
+        priority: 0,
+    };
+    assert_eq!(
+        op(&mut f, EVTCHNOP_set_priority, priority),
+        Err(Errno::ENOSYS)
+    );
 }
 
 #[test]
 fn the_compat_call_has_its_argument_behind_the_command() {
     let mut f = Fake::new();
     let port = new_ipi(&mut f, 1);
-    f.poke(Fake::ARG, &EvtchnOp { cmd: EVTCHNOP_send, u: [port, 0, 0, 0, 0, 0] });
-    assert_eq!(f.call(|m, d, v| event_channel_op_compat(m, d, v, Fake::ARG)), Ok(0));
+    f.poke(
+        Fake::ARG,
+        &EvtchnOp {
+            cmd: EVTCHNOP_send,
+            u: [port, 0, 0, 0, 0, 0],
+        },
+    );
+    assert_eq!(
+        f.call(|m, d, v| event_channel_op_compat(m, d, v, Fake::ARG)),
+        Ok(0)
+    );
     assert!(port_pending(&f.m, &f.d, port));
-    f.poke(Fake::ARG, &EvtchnOp { cmd: EVTCHNOP_reset, u: [0; 6] });
+    f.poke(
+        Fake::ARG,
+        &EvtchnOp {
+            cmd: EVTCHNOP_reset,
+            u: [0; 6],
+        },
+    );
     let reset = f.call(|m, d, v| event_channel_op_compat(m, d, v, Fake::ARG));
     assert_eq!(reset, Err(Errno::ENOSYS));
 }
@@ -302,8 +392,19 @@ fn port_words_round_trip() {
         Binding::Virq(23),
         Binding::Ipi,
     ] {
-        let channel = Channel { binding, vcpu: 31, priority: 15 };
+        let channel = Channel {
+            binding,
+            vcpu: 31,
+            priority: 15,
+        };
         let back = Channel::unpack(channel.pack());
-        assert_eq!(back, if binding == Binding::Free { Channel::FREE } else { channel });
+        assert_eq!(
+            back,
+            if binding == Binding::Free {
+                Channel::FREE
+            } else {
+                channel
+            }
+        );
     }
 }
