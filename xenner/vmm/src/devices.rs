@@ -100,12 +100,8 @@ impl EventChannel for Channel {
         let word = self.to_guest.offset(u64::from(self.port / 64) * 8);
         self.memory.fetch_or(word, 1 << (self.port % 64)).map_err(|_| Errno::EIO)?;
         // To the first virtual CPU, which passes the event on.
-        let message = kvm_bindings::kvm_msi {
-            address_lo: 0xfee0_0000,
-            data: VECTOR_HOST.into(),
-            ..Default::default()
-        };
-        self.vm.signal_msi(message).map(|_| ()).map_err(|error| Errno(error.errno()))
+        crate::kvm::interrupt(&self.vm, 0, VECTOR_HOST);
+        Ok(())
     }
 }
 

@@ -15,8 +15,10 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use crate::devices::{self, Channel, ConsoleIo, ConsoleThread, GuestPage, StoreInfo};
 use crate::emulator::{Emulator, EmulatorError};
-use crate::kvm::{Doing, Kind, KvmError, Machine};
+use crate::kvm::{Doing, Kind, KvmError, Machine, Start};
 use crate::memory::{MemError, Memory};
+use crate::outside::{self, Outside};
+use crate::tables::Hole;
 use crate::vcpu::{self, DomainExit, Shared};
 
 /// What the user asked for.
@@ -57,6 +59,9 @@ pub enum VmmError {
     /// The kernel or the initrd.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// A domain needs at least one virtual CPU.
+    #[error("A domain needs at least one virtual CPU.")]
+    NoVcpus,
     /// The operating system.
     #[error("Cannot {what}.")]
     System {
@@ -75,10 +80,20 @@ pub const STORE_PORT: u32 = 1;
 pub const CONSOLE_PORT: u32 = 2;
 const GRANT_FRAMES: u32 = 64;
 
+/// Who answers the guest.
+#[derive(Clone)]
+enum Abi {
+    /// The emulator in the guest's ring 0.
+    Inside(Emulator),
+    /// This process.
+    Outside(Arc<Outside>),
+}
+
 /// A domain ready to run.
 pub struct Vmm {
     machine: Machine,
     shared: Arc<Shared>,
+    abi: Abi,
     /// What the builder made.
     pub image: PvImage,
     vcpus: Vec<kvm_ioctls::VcpuFd>,
@@ -98,33 +113,48 @@ impl Vmm {
         let kernel = PvKernel::new(&elf)?;
         let heap_pages = 1 + xenner_core::memory::heap_pages(spec.max_pages, GRANT_FRAMES);
         let mut memory = Memory::new(spec.nr_pages, spec.max_pages, heap_pages)?;
-        let emulator = Emulator::load(&memory)?;
         memory.fill_m2p()?;
-
         let shared_info = Mfn(HEAP_BASE >> 12);
-        let image = kernel.build(
-            &mut memory,
-            &PvSpec {
-                cmd_line: spec.cmd_line.as_bytes(),
-                initrd: spec.initrd.as_deref(),
-                store_evtchn: STORE_PORT.into(),
-                console_evtchn: CONSOLE_PORT.into(),
-                ..PvSpec::new(shared_info)
-            },
-        )?;
-        if let Some(page) = image.hypercall_page {
-            memory.write(page.addr(), &hypercall_page())?;
-        }
+        let image = build_kernel(&kernel, spec, &mut memory, shared_info)?;
         let machine = Machine::new(&memory)?;
+
+        let kind = Kind::detect();
+        let inside = match kind {
+            Kind::PageTable => None,
+            Kind::Vmx | Kind::Svm => Some(Emulator::load(&memory)?),
+        };
+        let (start, hole, ring0) = match inside {
+            Some((emulator, hole)) => (Start::Emulator(emulator.entry), hole, None),
+            None => {
+                let (ring0, hole) = Outside::load(&memory)?;
+                (Start::Outside, hole, Some(ring0))
+            }
+        };
         let mut vcpus = Vec::new();
         for id in 0..spec.vcpus as usize {
-            vcpus.push(machine.new_vcpu(id, &emulator)?);
+            vcpus.push(machine.new_vcpu(id, &hole, start)?);
         }
-        let tsc_khz = vcpus[0].get_tsc_khz().doing("tell the time stamp counter's frequency")?;
-        let config = config(spec, &memory, shared_info, tsc_khz);
-        write_boot(&memory, &emulator, &config, &image)?;
-        let shared = Shared::new(memory, emulator, console);
-        Ok(Self { machine, shared, image, vcpus })
+        let first = vcpus.first().ok_or(VmmError::NoVcpus)?;
+        let tsc_khz = first.get_tsc_khz().doing("tell the time stamp counter's frequency")?;
+        let config = config(spec, &memory, shared_info, tsc_khz, kind);
+        let context = first_context(&image);
+        let shared = Shared::new(memory.clone(), hole, console);
+        let abi = match (inside, ring0) {
+            (Some((emulator, hole)), _) => {
+                write_boot(&memory, &emulator, &hole, &config, &context)?;
+                Abi::Inside(emulator)
+            }
+            (None, Some(ring0)) => Abi::Outside(Outside::new(
+                config,
+                context,
+                ring0,
+                machine.vm.clone(),
+                machine.cpuid.clone(),
+                shared.clone(),
+            )),
+            (None, None) => return Err(VmmError::NoVcpus),
+        };
+        Ok(Self { machine, shared, abi, image, vcpus })
     }
 
     /// An eventfd that is signalled when the guest notifies a port.
@@ -132,19 +162,27 @@ impl Vmm {
     /// # Errors
     /// [`VmmError`].
     pub fn doorbell(&self, port: u32) -> Result<EventFd, VmmError> {
-        let fd = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)
-            .map_err(|source| VmmError::System { what: "create an eventfd", source })?;
-        let at = kvm_ioctls::IoEventAddress::Pio(u64::from(PORT_DOORBELL));
-        self.machine.vm.register_ioevent(&fd, &at, port).doing("register a doorbell")?;
-        let word = self.shared.emulator.doorbells.offset(u64::from(port / 64) * 8);
-        self.shared.memory.fetch_or(word, 1 << (port % 64))?;
+        let system = |source| VmmError::System { what: "create an eventfd", source };
+        let fd = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC).map_err(system)?;
+        match &self.abi {
+            Abi::Inside(emulator) => {
+                let at = kvm_ioctls::IoEventAddress::Pio(u64::from(PORT_DOORBELL));
+                self.machine.vm.register_ioevent(&fd, &at, port).doing("register a doorbell")?;
+                let word = emulator.doorbells.offset(u64::from(port / 64) * 8);
+                self.shared.memory.fetch_or(word, 1 << (port % 64))?;
+            }
+            Abi::Outside(outside) => outside.bind(port, fd.try_clone().map_err(system)?),
+        }
         Ok(fd)
     }
 
     /// The host's end of one of the guest's ports.
     pub fn channel(&self, port: u32) -> Channel {
         use std::mem::offset_of;
-        let to_guest = self.shared.emulator.doorbells.offset(offset_of!(Doorbells, to_guest) as u64);
+        let to_guest = match &self.abi {
+            Abi::Inside(e) => e.doorbells.offset(offset_of!(Doorbells, to_guest) as u64),
+            Abi::Outside(outside) => outside.to_guest(),
+        };
         Channel::new(self.machine.vm.clone(), self.shared.memory.clone(), to_guest, port)
     }
 
@@ -188,10 +226,13 @@ impl Vmm {
         let mut threads: Vec<JoinHandle<()>> = Vec::new();
         let _ = vcpu::install_kick();
         for (id, fd) in self.vcpus.into_iter().enumerate() {
-            let shared = self.shared.clone();
+            let (shared, abi) = (self.shared.clone(), self.abi.clone());
             let thread = std::thread::Builder::new()
                 .name(format!("vcpu{id}"))
-                .spawn(move || vcpu::run(fd, id, &shared))
+                .spawn(move || match abi {
+                    Abi::Inside(emulator) => vcpu::run(fd, id, &shared, &emulator),
+                    Abi::Outside(outside) => outside::run(fd, id, &outside),
+                })
                 .map_err(|source| VmmError::System { what: "start a virtual CPU's thread", source })?;
             threads.push(thread);
         }
@@ -208,10 +249,16 @@ impl Vmm {
     }
 }
 
-fn config(spec: &DomainSpec, memory: &Memory, shared_info: Mfn, tsc_khz: u32) -> Config {
+fn config(
+    spec: &DomainSpec,
+    memory: &Memory,
+    shared_info: Mfn,
+    tsc_khz: u32,
+    kind: Kind,
+) -> Config {
     let (tsc_to_system_mul, tsc_shift) = tsc_scale(tsc_khz);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (kernel_cs, kernel_ss) = Kind::detect().kernel_selectors();
+    let (kernel_cs, kernel_ss) = kind.kernel_selectors();
     Config {
         domid: DOMID,
         nr_vcpus: spec.vcpus,
@@ -226,7 +273,7 @@ fn config(spec: &DomainSpec, memory: &Memory, shared_info: Mfn, tsc_khz: u32) ->
         tsc_khz,
         tsc_to_system_mul,
         tsc_shift: tsc_shift.into(),
-        tsc_base: 0,
+        tsc_base: crate::kvm::host_tsc(),
         wallclock_ns: now.as_nanos() as u64,
         handle: spec.uuid,
         max_grant_frames: GRANT_FRAMES,
@@ -269,24 +316,50 @@ fn hypercall_page() -> Vec<u8> {
     page
 }
 
-fn write_boot(
-    memory: &Memory,
-    emulator: &Emulator,
-    config: &Config,
-    image: &PvImage,
-) -> Result<(), MemError> {
-    use std::mem::offset_of;
-    let mut context = VcpuGuestContext::new_zeroed();
+fn build_kernel(
+    kernel: &PvKernel<'_>,
+    spec: &DomainSpec,
+    memory: &mut Memory,
+    shared_info: Mfn,
+) -> Result<PvImage, VmmError> {
+    let image = kernel.build(
+        memory,
+        &PvSpec {
+            cmd_line: spec.cmd_line.as_bytes(),
+            initrd: spec.initrd.as_deref(),
+            store_evtchn: STORE_PORT.into(),
+            console_evtchn: CONSOLE_PORT.into(),
+            ..PvSpec::new(shared_info)
+        },
+    )?;
+    if let Some(page) = image.hypercall_page {
+        memory.write(page.addr(), &hypercall_page())?;
+    }
+    Ok(image)
+}
+
+/// The first virtual CPU's registers, as `xen.h` describes under "Start-of-day".
+fn first_context(image: &PvImage) -> Box<VcpuGuestContext> {
+    let mut context = VcpuGuestContext::new_box_zeroed().unwrap_or_else(|_| std::process::abort());
     context.flags = VGCF_in_kernel | VGCF_online;
     context.user_regs.rip = image.entry.0;
     context.user_regs.rsp = image.stack.0;
     context.user_regs.rsi = image.start_info.0;
     context.user_regs.rflags = 1 << 9;
     context.ctrlreg[3] = image.cr3.addr().0;
+    context
+}
+
+fn write_boot(
+    memory: &Memory,
+    emulator: &Emulator,
+    hole: &Hole,
+    config: &Config,
+    context: &VcpuGuestContext,
+) -> Result<(), MemError> {
+    use std::mem::offset_of;
     let at = |offset: usize| emulator.boot.offset(offset as u64);
     memory.write(at(offset_of!(Boot, config)), config.as_bytes())?;
-    memory.write(at(offset_of!(Boot, hole)), emulator.hole.as_bytes())?;
-    memory.write(at(offset_of!(Boot, context)), context.as_bytes())?;
-    memory.write(at(offset_of!(Boot, console)), &image.console_mfn.0.to_le_bytes())?;
-    memory.write(at(offset_of!(Boot, store)), &image.xenstore_mfn.0.to_le_bytes())
+    memory.write(at(offset_of!(Boot, hole)), hole.entries.as_bytes())?;
+    memory.write(at(offset_of!(Boot, context)), context.as_bytes())
 }

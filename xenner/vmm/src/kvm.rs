@@ -6,13 +6,14 @@ use kvm_bindings::*;
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use vmm_sys_util::ioctl::ioctl_with_ref;
 use vmm_sys_util::ioctl_iow_nr;
+use xen_sys::addr::Vaddr;
 use xen_sys::arch_x86::{
     XEN_CPUID_FIRST_LEAF, XEN_CPUID_MAX_NUM_LEAVES, XEN_CPUID_SIGNATURE_EBX,
     XEN_CPUID_SIGNATURE_ECX, XEN_CPUID_SIGNATURE_EDX,
 };
 
-use crate::emulator::Emulator;
 use crate::memory::Memory;
+use crate::tables::Hole;
 
 /// KVM refused something.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +99,8 @@ pub struct Machine {
     pub kvm: Kvm,
     /// The machine.
     pub vm: Arc<VmFd>,
-    cpuid: Vec<kvm_cpuid_entry2>,
+    /// What the processor shows.
+    pub cpuid: CpuidTable,
     xcr0: u64,
 }
 
@@ -138,7 +140,7 @@ impl Machine {
             // machine, and the host reaches it by volatile copies only.
             unsafe { vm.set_user_memory_region(region) }.doing("take the domain's memory")?;
         }
-        let mut machine = Self { kvm, vm: Arc::new(vm), cpuid: Vec::new(), xcr0: 1 };
+        let mut machine = Self { kvm, vm: Arc::new(vm), cpuid: CpuidTable(Vec::new()), xcr0: 1 };
         machine.choose_cpuid()?;
         Ok(machine)
     }
@@ -149,13 +151,13 @@ impl Machine {
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .doing("tell the processor's features")?;
         let hypervisor = XEN_CPUID_FIRST_LEAF..XEN_CPUID_FIRST_LEAF + 0x1000;
-        self.cpuid = supported
+        self.cpuid.0 = supported
             .as_slice()
             .iter()
             .filter(|entry| !hypervisor.contains(&entry.function))
             .copied()
             .collect();
-        for entry in &mut self.cpuid {
+        for entry in &mut self.cpuid.0 {
             match (entry.function, entry.index) {
                 // x2APIC and the deadline timer are the emulator's; its filter
                 // hides them from the guest.
@@ -165,7 +167,7 @@ impl Machine {
             }
         }
         // Processes that ask for the hypervisor find Xen.
-        self.cpuid.push(kvm_cpuid_entry2 {
+        self.cpuid.0.push(kvm_cpuid_entry2 {
             function: XEN_CPUID_FIRST_LEAF,
             eax: XEN_CPUID_FIRST_LEAF + XEN_CPUID_MAX_NUM_LEAVES,
             ebx: XEN_CPUID_SIGNATURE_EBX,
@@ -173,7 +175,7 @@ impl Machine {
             edx: XEN_CPUID_SIGNATURE_EDX,
             ..Default::default()
         });
-        self.cpuid.push(kvm_cpuid_entry2 {
+        self.cpuid.0.push(kvm_cpuid_entry2 {
             function: XEN_CPUID_FIRST_LEAF + 1,
             eax: xenner_core::version::XEN_VERSION,
             ..Default::default()
@@ -183,7 +185,7 @@ impl Machine {
 
     /// Whether the processor has a feature: register 1 ebx, 2 ecx, 3 edx.
     fn has(&self, leaf: u32, register: usize, bit: u32) -> bool {
-        self.cpuid.iter().any(|e| {
+        self.cpuid.0.iter().any(|e| {
             e.function == leaf && e.index == 0 && [e.eax, e.ebx, e.ecx, e.edx][register] >> bit & 1 != 0
         })
     }
@@ -192,21 +194,17 @@ impl Machine {
     ///
     /// # Errors
     /// [`KvmError`].
-    pub fn new_vcpu(&self, id: usize, emulator: &Emulator) -> Result<VcpuFd, KvmError> {
+    pub fn new_vcpu(&self, id: usize, hole: &Hole, start: Start) -> Result<VcpuFd, KvmError> {
         let vcpu = self.vm.create_vcpu(id as u64).doing("create a virtual CPU")?;
-        let mut entries = self.cpuid.clone();
-        for entry in &mut entries {
-            match entry.function {
-                1 => entry.ebx = entry.ebx & 0x00ff_ffff | (id as u32) << 24,
-                0xb | 0x1f => entry.edx = id as u32,
-                _ => {}
-            }
-        }
+        let entries = self.cpuid.of(id);
         let cpuid = CpuId::from_entries(&entries).map_err(|_| KvmError::Missing("room for CPUID"))?;
         vcpu.set_cpuid2(&cpuid).doing("take the CPUID table")?;
-        self.set_system_registers(&vcpu, emulator)?;
+        self.set_system_registers(&vcpu, id, hole, start)?;
         let regs = kvm_regs {
-            rip: emulator.entry.0,
+            rip: match start {
+                Start::Emulator(entry) => entry.0,
+                Start::Outside => 0,
+            },
             rdi: id as u64,
             rflags: 2,
             ..Default::default()
@@ -221,7 +219,13 @@ impl Machine {
         Ok(vcpu)
     }
 
-    fn set_system_registers(&self, vcpu: &VcpuFd, emulator: &Emulator) -> Result<(), KvmError> {
+    fn set_system_registers(
+        &self,
+        vcpu: &VcpuFd,
+        id: usize,
+        hole: &Hole,
+        start: Start,
+    ) -> Result<(), KvmError> {
         let mut sregs = vcpu.get_sregs().doing("tell a virtual CPU's registers")?;
         let code = kvm_segment {
             limit: 0xffff_ffff,
@@ -239,7 +243,7 @@ impl Machine {
         (sregs.fs, sregs.gs) = (data, data);
         sregs.tr = kvm_segment { limit: 103, selector: 24, type_: 11, present: 1, ..Default::default() };
         sregs.cr0 = CR0;
-        sregs.cr3 = emulator.boot_l4.addr().0;
+        sregs.cr3 = hole.boot_l4.addr().0;
         sregs.cr4 = CR4;
         if self.has(1, 2, 26) {
             sregs.cr4 |= 1 << 18;
@@ -250,8 +254,101 @@ impl Machine {
         sregs.efer = EFER;
         // Enabled, in x2APIC mode.
         sregs.apic_base |= 0xc00;
-        vcpu.set_sregs(&sregs).doing("set a virtual CPU's registers")
+        if matches!(start, Start::Outside) {
+            outside_tables(&mut sregs, id);
+        }
+        vcpu.set_sregs(&sregs).doing("set a virtual CPU's registers")?;
+        if matches!(start, Start::Outside) {
+            set_outside_msrs(vcpu)?;
+        }
+        Ok(())
     }
+}
+
+/// Descriptor tables of the stubs of [`crate::outside`].
+fn outside_tables(sregs: &mut kvm_sregs, id: usize) {
+    use crate::outside::ring0::*;
+    sregs.cs.selector = RING0_CS;
+    sregs.ss.selector = RING0_SS;
+    (sregs.ds, sregs.es, sregs.fs, sregs.gs) = {
+        let user = kvm_segment { selector: USER_SS, dpl: 3, ..sregs.ss };
+        (user, user, user, user)
+    };
+    (sregs.idt.base, sregs.idt.limit) = (IDT_BASE, 0xfff);
+    (sregs.gdt.base, sregs.gdt.limit) = (GDT_BASE, 0xfff);
+    (sregs.tr.base, sregs.tr.selector) = (Ring0::tss(id), TSS);
+}
+
+fn set_outside_msrs(vcpu: &VcpuFd) -> Result<(), KvmError> {
+    use crate::outside::ring0::*;
+    let star = u64::from(USER_CS - 0x10) << 48 | u64::from(RING0_CS) << 32;
+    let entries = [
+        (0xc000_0081, star),
+        (0xc000_0082, SYSCALL_TARGET),
+        (0xc000_0083, SYSCALL_TARGET),
+        (0xc000_0084, 0x4_7700),
+    ]
+    .map(|(index, data)| kvm_msr_entry { index, data, ..Default::default() });
+    let msrs = Msrs::from_entries(&entries).map_err(|_| KvmError::Missing("room for registers"))?;
+    vcpu.set_msrs(&msrs).doing("set a virtual CPU's system call entry")?;
+    Ok(())
+}
+
+/// Where a virtual CPU starts.
+#[derive(Clone, Copy, Debug)]
+pub enum Start {
+    /// At the emulator's entry.
+    Emulator(Vaddr),
+    /// Where its thread points it before the first run.
+    Outside,
+}
+
+/// The CPUID leaves the domain may see.
+#[derive(Clone, Debug)]
+pub struct CpuidTable(Vec<kvm_cpuid_entry2>);
+
+impl CpuidTable {
+    /// As one virtual CPU sees them.
+    fn of(&self, id: usize) -> Vec<kvm_cpuid_entry2> {
+        let mut entries = self.0.clone();
+        for entry in &mut entries {
+            match entry.function {
+                1 => entry.ebx = entry.ebx & 0x00ff_ffff | (id as u32) << 24,
+                0xb | 0x1f => entry.edx = id as u32,
+                _ => {}
+            }
+        }
+        entries
+    }
+
+    /// One leaf: eax, ebx, ecx, edx; zero where there is none.
+    pub fn find(&self, id: usize, leaf: u32, subleaf: u32) -> [u32; 4] {
+        const INDEXED: u32 = KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
+        let found = self.0.iter().find(|entry| {
+            entry.function == leaf && (entry.flags & INDEXED == 0 || entry.index == subleaf)
+        });
+        found.map_or([0; 4], |e| {
+            let ebx = if leaf == 1 { e.ebx & 0x00ff_ffff | (id as u32) << 24 } else { e.ebx };
+            [e.eax, ebx, e.ecx, e.edx]
+        })
+    }
+}
+
+/// Interrupts a virtual CPU.
+pub fn interrupt(vm: &VmFd, vcpu: usize, vector: u8) {
+    let message = kvm_msi {
+        address_lo: 0xfee0_0000 | (vcpu as u32) << 12,
+        data: vector.into(),
+        ..Default::default()
+    };
+    // It fails only for a virtual CPU that is not there.
+    let _ = vm.signal_msi(message);
+}
+
+/// The host's time stamp counter, which is the guest's too.
+pub fn host_tsc() -> u64 {
+    // SAFETY: every x86-64 processor has it.
+    unsafe { core::arch::x86_64::_rdtsc() }
 }
 
 /// PE, MP, ET, NE, WP, AM, PG.

@@ -13,6 +13,8 @@ pub mod domain;
 pub mod emulator;
 pub mod kvm;
 pub mod memory;
+pub mod outside;
+pub mod tables;
 pub mod vcpu;
 
 pub use domain::{DomainSpec, Vmm, VmmError};

@@ -6,9 +6,9 @@
 //! what a guest may change.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+use vm_memory::{AtomicInteger, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, VolatileMemory};
 use xen_sys::addr::{Maddr, Mfn, PAGE_SIZE, Pfn};
 use xenner_core::image::{HEAP_BASE, IMAGE_BASE, M2P_BASE, RAM_BASE};
 use xt_builder::MemoryError;
@@ -128,22 +128,52 @@ impl Memory {
             .map_err(|source| MemError::Access { at: at.0, source })
     }
 
-    /// Atomically sets bits of an aligned word.
+    /// Calls `f` with the atomic at `at`.
+    fn atomic<A: AtomicInteger, R>(&self, at: Maddr, f: impl FnOnce(&A) -> R) -> Result<R, MemError> {
+        let slice = self
+            .map
+            .get_slice(GuestAddress(at.0), size_of::<A>())
+            .map_err(|source| MemError::Access { at: at.0, source })?;
+        let word = slice
+            .get_atomic_ref::<A>(0)
+            .map_err(|error| MemError::Access { at: at.0, source: error.into() })?;
+        Ok(f(word))
+    }
+
+    /// Atomically sets bits of an aligned word, returns the word before.
     ///
     /// # Errors
     /// [`MemError::Access`].
-    pub fn fetch_or(&self, at: Maddr, bits: u64) -> Result<(), MemError> {
-        use vm_memory::VolatileMemory;
-        let address = GuestAddress(at.0);
-        let slice = self
-            .map
-            .get_slice(address, 8)
-            .map_err(|source| MemError::Access { at: at.0, source })?;
-        let word = slice
-            .get_atomic_ref::<std::sync::atomic::AtomicU64>(0)
-            .map_err(|error| MemError::Access { at: at.0, source: error.into() })?;
-        word.fetch_or(bits, Ordering::AcqRel);
-        Ok(())
+    pub fn fetch_or(&self, at: Maddr, bits: u64) -> Result<u64, MemError> {
+        self.atomic(at, |word: &AtomicU64| word.fetch_or(bits, Ordering::SeqCst))
+    }
+
+    /// Atomically clears the bits not in `bits`, returns the word before.
+    ///
+    /// # Errors
+    /// [`MemError::Access`].
+    pub fn fetch_and(&self, at: Maddr, bits: u64) -> Result<u64, MemError> {
+        self.atomic(at, |word: &AtomicU64| word.fetch_and(bits, Ordering::SeqCst))
+    }
+
+    /// Atomically replaces `old` by `new`; the inner result holds what was found.
+    ///
+    /// # Errors
+    /// [`MemError::Access`].
+    pub fn compare_exchange64(&self, at: Maddr, old: u64, new: u64) -> Result<Result<u64, u64>, MemError> {
+        self.atomic(at, |word: &AtomicU64| {
+            word.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst)
+        })
+    }
+
+    /// The same on 32 bits.
+    ///
+    /// # Errors
+    /// [`MemError::Access`].
+    pub fn compare_exchange32(&self, at: Maddr, old: u32, new: u32) -> Result<Result<u32, u32>, MemError> {
+        self.atomic(at, |word: &AtomicU32| {
+            word.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst)
+        })
     }
 
     /// The machine-to-physical table before the guest runs: the domain's

@@ -1,15 +1,17 @@
 //! A virtual CPU's loop, and how a domain's run ends.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use xen_sys::addr::Maddr;
 use xen_sys::sched::*;
+use xenner_core::MAX_VCPUS;
 use xenner_core::image::*;
 
 use crate::emulator::Emulator;
 use crate::memory::Memory;
+use crate::tables::Hole;
 
 /// Why a domain's run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +35,7 @@ pub enum DomainExit {
 }
 
 impl DomainExit {
-    fn from_reason(reason: u64) -> Self {
+    pub(crate) fn from_reason(reason: u64) -> Self {
         match reason as u32 {
             SHUTDOWN_poweroff => Self::Poweroff,
             SHUTDOWN_reboot => Self::Reboot,
@@ -56,12 +58,41 @@ pub struct CrashReport {
     pub registers: Vec<u64>,
 }
 
+/// Whether to go on after [`Shared::pause_here`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paused {
+    /// Run the guest.
+    Running,
+    /// The domain has ended.
+    Stopping,
+}
+
+/// Exits to this process, by virtual CPU.
+#[derive(Debug, Default)]
+pub struct Exits([AtomicU64; MAX_VCPUS]);
+
+impl Exits {
+    /// One more.
+    pub fn count(&self, vcpu: usize) {
+        if let Some(count) = self.0.get(vcpu) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many so far.
+    pub fn of(&self, vcpu: usize) -> u64 {
+        self.0.get(vcpu).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+}
+
 /// What all virtual CPU threads share.
 pub struct Shared {
     /// Guest memory.
     pub memory: Memory,
-    /// The loaded emulator.
-    pub emulator: Emulator,
+    /// Xen's hole.
+    pub hole: Hole,
+    /// Exits to this process.
+    pub exits: Exits,
     exit: Mutex<Option<DomainExit>>,
     ended: Condvar,
     stop: AtomicBool,
@@ -71,20 +102,25 @@ pub struct Shared {
 
 impl Shared {
     /// For a domain about to start.
-    pub fn new(
-        memory: Memory,
-        emulator: Emulator,
-        console: Box<dyn FnMut(&[u8]) + Send>,
-    ) -> Arc<Self> {
+    pub fn new(memory: Memory, hole: Hole, console: Box<dyn FnMut(&[u8]) + Send>) -> Arc<Self> {
         Arc::new(Self {
             memory,
-            emulator,
+            hole,
+            exits: Exits::default(),
             exit: Mutex::new(None),
             ended: Condvar::new(),
             stop: AtomicBool::new(false),
             console: Mutex::new(console),
         })
     }
+
+    /// Waits here while the domain is paused.
+    pub fn pause_here(&self) -> Paused {
+        Paused::Running
+    }
+
+    /// Has the domain ended by `SHUTDOWN_watchdog` at a system time, ns; 0 stops that.
+    pub fn set_watchdog(&self, _id: usize, _deadline: u64) {}
 
     /// Ends the run; the first reason counts.
     pub fn end(&self, exit: DomainExit) {
@@ -132,10 +168,10 @@ pub fn install_kick() -> Result<(), vmm_sys_util::errno::Error> {
 }
 
 /// Runs a virtual CPU until the domain's end.
-pub fn run(mut vcpu: VcpuFd, id: usize, shared: &Shared) {
+pub fn run(mut vcpu: VcpuFd, id: usize, shared: &Shared, emulator: &Emulator) {
     while !shared.stopping() {
         match vcpu.run() {
-            Ok(VcpuExit::IoOut(PORT_CALL, _)) => host_call(&vcpu, id, shared),
+            Ok(VcpuExit::IoOut(PORT_CALL, _)) => host_call(&vcpu, id, shared, emulator),
             // A doorbell of a port the host has not bound, or a process's
             // port access on a KVM that does not check it.
             Ok(VcpuExit::IoOut(..)) => {}
@@ -143,7 +179,7 @@ pub fn run(mut vcpu: VcpuFd, id: usize, shared: &Shared) {
             Ok(VcpuExit::Intr) => {}
             Ok(other) => {
                 let what = format!("{other:?}");
-                kill(&vcpu, id, shared, format!("the virtual CPU stopped: {what}"));
+                kill(&vcpu, id, shared, emulator, format!("the virtual CPU stopped: {what}"));
             }
             Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
                 vcpu.set_kvm_immediate_exit(0);
@@ -151,13 +187,13 @@ pub fn run(mut vcpu: VcpuFd, id: usize, shared: &Shared) {
                     let r = vcpu.get_regs().unwrap();
                     eprintln!("vcpu{id} rip {:x} rsp {:x} rax {:x} rcx {:x} rdi {:x} rsi {:x} rflags {:x} cs {:x}", r.rip, r.rsp, r.rax, r.rcx, r.rdi, r.rsi, r.rflags, vcpu.get_sregs().unwrap().cs.selector);
                     if r.rip >> 40 == 0xffff80 {
-                        let frame = shared.emulator.stack_end(id).0 - 168;
+                        let frame = emulator.stack_end(id).0 - 168;
                         let g = |i: u64| shared.memory.load::<u64>(Maddr(frame + i * 8)).unwrap_or(0);
                         eprintln!("  guest rip {:x} rsp {:x} rax {:x} cs {:x} err {:x}", g(16), g(19), g(10), g(17), g(15));
                     }
                 }
             }
-            Err(error) => kill(&vcpu, id, shared, format!("KVM cannot run the virtual CPU: {error}")),
+            Err(error) => kill(&vcpu, id, shared, emulator, format!("KVM cannot run the virtual CPU: {error}")),
         }
     }
 }
@@ -165,13 +201,13 @@ pub fn run(mut vcpu: VcpuFd, id: usize, shared: &Shared) {
 /// Largest text taken in one `CALL_CONSOLE`.
 const CONSOLE_MOST: u64 = 4096;
 
-fn host_call(vcpu: &VcpuFd, id: usize, shared: &Shared) {
+fn host_call(vcpu: &VcpuFd, id: usize, shared: &Shared, emulator: &Emulator) {
     let Ok(regs) = vcpu.get_regs() else { return };
     match regs.rax {
         CALL_SHUTDOWN => shared.end(DomainExit::from_reason(regs.rdi)),
         CALL_CRASH => {
-            let reason = epitaph(shared);
-            kill(vcpu, id, shared, reason);
+            let reason = epitaph(shared, emulator);
+            kill(vcpu, id, shared, emulator, reason);
         }
         CALL_CONSOLE => {
             let mut text = vec![0; regs.rsi.min(CONSOLE_MOST) as usize];
@@ -188,9 +224,9 @@ fn host_call(vcpu: &VcpuFd, id: usize, shared: &Shared) {
 }
 
 /// What the emulator left behind.
-fn epitaph(shared: &Shared) -> String {
+fn epitaph(shared: &Shared, emulator: &Emulator) -> String {
     let mut bytes = [0u8; size_of::<Epitaph>()];
-    if shared.memory.read(shared.emulator.epitaph, &mut bytes).is_err() {
+    if shared.memory.read(emulator.epitaph, &mut bytes).is_err() {
         return "the emulator died without a word".into();
     }
     let number = |at: usize| {
@@ -200,12 +236,12 @@ fn epitaph(shared: &Shared) -> String {
     format!("{} {:#x}", String::from_utf8_lossy(text), number(128))
 }
 
-fn kill(vcpu: &VcpuFd, id: usize, shared: &Shared, reason: String) {
+fn kill(vcpu: &VcpuFd, id: usize, shared: &Shared, emulator: &Emulator, reason: String) {
     if shared.stopping() {
         return;
     }
     let mut registers = Vec::new();
-    let frame = shared.emulator.stack_end(id).0.wrapping_sub(size_of::<xenner_core::Regs>() as u64);
+    let frame = emulator.stack_end(id).0.wrapping_sub(size_of::<xenner_core::Regs>() as u64);
     for index in 0..size_of::<xenner_core::Regs>() as u64 / 8 {
         registers.push(shared.memory.load(Maddr(frame + index * 8)).unwrap_or(0));
     }

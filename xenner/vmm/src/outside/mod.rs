@@ -1,0 +1,137 @@
+//! The Xen ABI run by the host process, for hosts where guest ring 0 is slow.
+//!
+//! On a pagetable-based KVM ring 3 runs natively and ring 0 is emulated one
+//! instruction at a time. So ring 0 holds next to nothing there: whatever
+//! leaves ring 3 arrives at a stub of one OUT instruction ([`ring0`]), and
+//! this process answers it with the same `xenner-core` that elsewhere runs in
+//! the guest ([`machine`]). What only the guest's own CPU can do (page table
+//! stores that a shadowing KVM must notice, INVLPG, CR3) it is told as a
+//! chain of return addresses on its ring-0 stack, which ends in IRETQ.
+//!
+//! The state of the domain lies in this process's memory, out of the guest's
+//! reach.
+
+mod machine;
+pub mod ring0;
+mod vcpu;
+
+use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::{Arc, Mutex};
+
+use kvm_ioctls::VmFd;
+use vmm_sys_util::eventfd::EventFd;
+use xen_sys::addr::{Maddr, Mfn};
+use xen_sys::arch_x86::VcpuGuestContext;
+use xenner_core::{Config, Domain, MAX_VCPUS};
+
+use crate::kvm::CpuidTable;
+use crate::memory::{MemError, Memory};
+use crate::tables::Hole;
+use crate::vcpu::Shared;
+
+pub use ring0::Ring0;
+pub use vcpu::run;
+
+/// A domain whose ABI runs in this process.
+pub struct Outside {
+    /// The domain's state.
+    pub domain: Box<Domain>,
+    /// The stubs in the guest.
+    pub ring0: Ring0,
+    memory: Memory,
+    vm: Arc<VmFd>,
+    cpuid: CpuidTable,
+    /// Eventfds of the ports the host has bound.
+    doorbells: Mutex<Vec<(u32, EventFd)>>,
+    /// What each virtual CPU is asked by others.
+    asked: [Asked; MAX_VCPUS],
+    context: Box<VcpuGuestContext>,
+    shared: Arc<Shared>,
+}
+
+/// Requests to one virtual CPU's thread.
+struct Asked {
+    /// [`IN_GUEST`] while it may execute guest code.
+    place: AtomicU32,
+    /// Nonzero: drop all translations before guest code runs again.
+    flush: AtomicU64,
+}
+
+const IN_GUEST: u32 = 1;
+
+impl Outside {
+    /// Loads the stubs.
+    ///
+    /// # Errors
+    /// [`MemError`].
+    pub fn load(memory: &Memory) -> Result<(Ring0, Hole), MemError> {
+        Ring0::load(memory)
+    }
+
+    /// Makes the domain's state; call once before any virtual CPU runs.
+    pub fn new(
+        config: Config,
+        context: Box<VcpuGuestContext>,
+        ring0: Ring0,
+        vm: Arc<VmFd>,
+        cpuid: CpuidTable,
+        shared: Arc<Shared>,
+    ) -> Arc<Self> {
+        let mut domain = new_domain();
+        domain.config = config;
+        let outside = Self {
+            domain,
+            ring0,
+            memory: shared.memory.clone(),
+            vm,
+            cpuid,
+            doorbells: Mutex::new(Vec::new()),
+            asked: std::array::from_fn(|_| Asked {
+                place: AtomicU32::new(0),
+                flush: AtomicU64::new(0),
+            }),
+            context,
+            shared,
+        };
+        let mut machine = machine::HostMachine::new(&outside, 0);
+        xenner_core::domain::start(&mut machine, &outside.domain);
+        Arc::new(outside)
+    }
+
+    /// Has `fd` signalled when the guest notifies `port`.
+    pub fn bind(&self, port: u32, fd: EventFd) {
+        if let Ok(mut doorbells) = self.doorbells.lock() {
+            doorbells.push((port, fd));
+        }
+    }
+
+    fn is_bound(&self, port: u32) -> bool {
+        self.doorbells
+            .lock()
+            .is_ok_and(|doorbells| doorbells.iter().any(|(bound, _)| *bound == port))
+    }
+
+    /// Where the host marks ports for the guest: `Doorbells::to_guest`.
+    pub fn to_guest(&self) -> Maddr {
+        self.ring0.to_guest
+    }
+
+    fn is_ram(&self, mfn: Mfn) -> bool {
+        let config = &self.domain.config;
+        mfn.0.wrapping_sub(config.ram_base.0) < config.max_pages
+            || mfn.0.wrapping_sub(config.heap_base.0) < config.heap_pages
+            || mfn == config.shared_info
+    }
+}
+
+/// The state is some megabytes, most of it never touched: made on a stack of
+/// its own, so that no caller's is too small.
+fn new_domain() -> Box<Domain> {
+    let make = || Box::new(Domain::new());
+    std::thread::Builder::new()
+        .stack_size(32 << 20)
+        .spawn(make)
+        .ok()
+        .and_then(|thread| thread.join().ok())
+        .unwrap_or_else(make)
+}

@@ -1,0 +1,303 @@
+//! A virtual CPU's loop when its ABI runs in this process.
+
+use std::sync::atomic::Ordering;
+
+use kvm_bindings::{kvm_debugregs, kvm_msr_entry, Msrs};
+use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd};
+use xen_sys::addr::Maddr;
+use xenner_core::entry::{self, Next};
+use xenner_core::image::*;
+use xenner_core::{Machine as _, Regs, Vcpu, evtchn, trap, vcpu_op};
+
+use super::machine::HostMachine;
+use super::ring0::{self, Continuation, PORT, Ring0, Step};
+use super::{IN_GUEST, Outside};
+use crate::vcpu::{CrashReport, DomainExit, Paused};
+
+const IA32_TSC_DEADLINE: u32 = 0x6e0;
+
+/// One virtual CPU and all that is known of it.
+struct Running<'a> {
+    outside: &'a Outside,
+    fd: VcpuFd,
+    id: usize,
+    vcpu: Box<Vcpu>,
+    machine: HostMachine<'a>,
+    regs: Regs,
+}
+
+/// Runs a virtual CPU until the domain's end.
+pub fn run(mut fd: VcpuFd, id: usize, outside: &Outside) {
+    fd.set_sync_valid_reg(SyncReg::Register);
+    fd.set_sync_valid_reg(SyncReg::SystemRegister);
+    let mut running = Running {
+        outside,
+        fd,
+        id,
+        vcpu: Box::new(Vcpu::new(id)),
+        machine: HostMachine::new(outside, id),
+        regs: Regs::default(),
+    };
+    if let Err(error) = running.start().and_then(|()| running.serve()) {
+        outside.shared.end(DomainExit::Killed(CrashReport {
+            reason: error,
+            vcpu: id,
+            registers: running.registers(),
+        }));
+    }
+}
+
+type Outcome<T = ()> = Result<T, String>;
+
+impl Running<'_> {
+    /// What comes before the first entry: the interrupt controller on, and
+    /// the first virtual CPU's context.
+    fn start(&mut self) -> Outcome {
+        let m = &mut self.machine;
+        let timer = 2 << 17 | u64::from(VECTOR_TIMER);
+        for (msr, value) in [(0x80f, 0x1ff), (0x808, 0), (0x832, timer)] {
+            m.chain.push(Step::Wrmsr { msr, value });
+        }
+        if self.id == 0 {
+            let domain = &self.outside.domain;
+            (self.vcpu.started, self.vcpu.down) = (true, false);
+            vcpu_op::enter_runstate(m, domain, &mut self.vcpu, 0);
+            let context = &self.outside.context;
+            vcpu_op::load_context(m, domain, &mut self.vcpu, &mut self.regs, context);
+        }
+        self.go_on()
+    }
+
+    fn serve(&mut self) -> Outcome {
+        let shared = &self.outside.shared;
+        while !shared.stopping() {
+            if shared.pause_here() == Paused::Stopping {
+                break;
+            }
+            self.outside.asked[self.id].place.store(IN_GUEST, Ordering::SeqCst);
+            if self.outside.asked[self.id].flush.load(Ordering::SeqCst) != 0 {
+                // Asked since the chain was written: one more pass.
+                self.outside.asked[self.id].place.store(0, Ordering::SeqCst);
+                crate::kvm::interrupt(&self.outside.vm, self.id, VECTOR_FLUSH);
+                self.outside.asked[self.id].flush.store(0, Ordering::SeqCst);
+                self.outside.asked[self.id].place.store(IN_GUEST, Ordering::SeqCst);
+            }
+            let exit = match self.fd.run() {
+                Ok(VcpuExit::IoOut(port, _)) => Ok(port == PORT),
+                Ok(VcpuExit::IoIn(_, data)) => {
+                    data.fill(0xff);
+                    Ok(false)
+                }
+                Ok(VcpuExit::Intr) => Ok(false),
+                Ok(other) => Err(format!("the virtual CPU stopped: {other:?}")),
+                Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
+                    self.fd.set_kvm_immediate_exit(0);
+                    Ok(false)
+                }
+                Err(error) => Err(format!("KVM cannot run the virtual CPU: {error}")),
+            };
+            self.outside.asked[self.id].place.store(0, Ordering::SeqCst);
+            if exit? && !shared.stopping() {
+                self.left_ring3()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A port was written: by a stub, or by ring 3 itself, whose ports lead
+    /// nowhere.
+    fn left_ring3(&mut self) -> Outcome {
+        let sync = self.fd.sync_regs();
+        let (regs, sregs) = (sync.regs, sync.sregs);
+        let Some(vector) = Ring0::vector(regs.rip).filter(|_| sregs.cs.selector & 3 == 0) else {
+            return Ok(());
+        };
+        let frame = self.frame(vector, regs.rsp)?;
+        let [error_code, rip, cs, rflags, rsp, ss] = frame;
+        self.machine.fs_base = sregs.fs.base;
+        self.machine.gs_base = sregs.gs.base;
+        self.machine.cr0 = sregs.cr0;
+        if cs & 3 == 0 {
+            self.interrupted_in_ring0(vector, rip, sregs.cr2)?;
+            return self.go_on();
+        }
+        self.regs = Regs {
+            r15: regs.r15,
+            r14: regs.r14,
+            r13: regs.r13,
+            r12: regs.r12,
+            rbp: regs.rbp,
+            rbx: regs.rbx,
+            r11: regs.r11,
+            r10: regs.r10,
+            r9: regs.r9,
+            r8: regs.r8,
+            rax: regs.rax,
+            rcx: regs.rcx,
+            rdx: regs.rdx,
+            rsi: regs.rsi,
+            rdi: regs.rdi,
+            error_code: error_code & 0xffff_ffff | u64::from(vector) << 32,
+            rip,
+            cs,
+            rflags,
+            rsp,
+            ss,
+        };
+        self.outside.shared.exits.count(self.id);
+        self.answer(vector, error_code as u32, sregs.cr2);
+        self.go_on()
+    }
+
+    /// The frame the CPU pushed: error code (0 if none), RIP, CS, RFLAGS,
+    /// RSP, SS.
+    fn frame(&self, vector: u8, rsp: u64) -> Outcome<[u64; 6]> {
+        const WITH_ERROR_CODE: u32 = 0x6022_7d00;
+        let with_code = vector < 32 && WITH_ERROR_CODE >> vector & 1 != 0;
+        let mut bytes = [0u8; 48];
+        let skip = if with_code { 0 } else { 8 };
+        self.outside
+            .memory
+            .read(Maddr(rsp.wrapping_sub(DIRECT_MAP)), &mut bytes[skip..])
+            .map_err(|_| format!("ring 0's stack is lost, RSP {rsp:#x}"))?;
+        let mut frame = [0; 6];
+        for (word, bytes) in frame.iter_mut().zip(bytes.as_chunks::<8>().0) {
+            *word = u64::from_le_bytes(*bytes);
+        }
+        Ok(frame)
+    }
+
+    /// Ring 0 was waiting, or one of its steps faulted.
+    fn interrupted_in_ring0(&mut self, vector: u8, rip: u64, cr2: u64) -> Outcome {
+        if vector >= 32 {
+            self.interrupt(vector);
+            return Ok(());
+        }
+        if Ring0::is_iretq(rip) {
+            let domain = &self.outside.domain;
+            trap::iret_failed(&mut self.machine, domain, &mut self.vcpu, &mut self.regs);
+            return Ok(());
+        }
+        Err(format!("ring 0 faulted: vector {vector}, RIP {rip:#x}, CR2 {cr2:#x}"))
+    }
+
+    fn answer(&mut self, vector: u8, error_code: u32, cr2: u64) {
+        let (m, d) = (&mut self.machine, &self.outside.domain);
+        let (v, r) = (&mut *self.vcpu, &mut self.regs);
+        const FETCH: u32 = 0x14;
+        match vector {
+            // SYSCALL stays in ring 3 and cannot fetch from where it leads.
+            14 if error_code & !1 == FETCH
+                && r.rip == ring0::SYSCALL_TARGET
+                && cr2 == r.rip =>
+            {
+                (r.rip, r.rflags) = (r.rcx, r.r11);
+                entry::syscall(m, d, v, r);
+            }
+            0x80 => entry::software_interrupt(m, d, v, r, 0x80),
+            vector if vector >= 32 => self.interrupt(vector),
+            1 => {
+                m.dr6 = self.fd.get_debug_regs().map_or(0xffff_0ff0, |regs| regs.dr6);
+                entry::exception(m, d, v, r, 1, error_code, 0);
+            }
+            vector => entry::exception(m, d, v, r, vector, error_code, cr2),
+        }
+    }
+
+    fn interrupt(&mut self, vector: u8) {
+        const EOI: u32 = 0x80b;
+        let (m, d) = (&mut self.machine, &self.outside.domain);
+        m.chain.push(Step::Wrmsr { msr: EOI, value: 0 });
+        match vector {
+            VECTOR_TIMER => entry::timer(m, d, &mut self.vcpu),
+            VECTOR_HOST => {
+                for word in 0..64u64 {
+                    let at = self.outside.to_guest().offset(word * 8);
+                    let mut bits = match self.outside.memory.load::<u64>(at) {
+                        Ok(0) | Err(_) => continue,
+                        Ok(_) => self.outside.memory.fetch_and(at, 0).unwrap_or(0),
+                    };
+                    while bits != 0 {
+                        let port = word as u32 * 64 + bits.trailing_zeros();
+                        bits &= bits - 1;
+                        evtchn::deliver(m, d, self.id, port);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Writes what ring 0 is to do next and points it there.
+    fn go_on(&mut self) -> Outcome {
+        if self.outside.asked[self.id].flush.swap(0, Ordering::SeqCst) != 0 {
+            self.machine.flush(xenner_core::Flush::All);
+        }
+        let (m, d) = (&mut self.machine, &self.outside.domain);
+        let next = entry::resume(m, d, &mut self.vcpu, &mut self.regs);
+        let lost = |_| "ring 0's stack is lost".to_owned();
+        let memory = &self.outside.memory;
+        let r = &self.regs;
+        let to = match next {
+            Next::Wait => m.chain.wait(memory, self.id).map_err(lost)?,
+            Next::Run => {
+                let frame = [r.rip, selector(r.cs), r.rflags, r.rsp, u64::from(ring0::USER_SS)];
+                let clobbered = [r.rax, r.rcx, r.rdx, r.rdi];
+                m.chain.finish(memory, self.id, clobbered, frame).map_err(lost)?
+            }
+        };
+        self.set_timer_and_debug()?;
+        self.point_at(to);
+        Ok(())
+    }
+
+    fn set_timer_and_debug(&mut self) -> Outcome {
+        if let Some(deadline) = self.machine.timer.take() {
+            let entry = kvm_msr_entry { index: IA32_TSC_DEADLINE, data: deadline, ..Default::default() };
+            let set = Msrs::from_entries(&[entry]).ok().map(|msrs| self.fd.set_msrs(&msrs));
+            if !matches!(set, Some(Ok(1))) {
+                return Err("KVM does not take the timer's deadline".into());
+            }
+        }
+        if let Some(regs) = self.machine.debug.take() {
+            let regs = kvm_debugregs {
+                db: [regs[0], regs[1], regs[2], regs[3]],
+                dr6: regs[6],
+                dr7: regs[7],
+                ..Default::default()
+            };
+            self.fd
+                .set_debug_regs(&regs)
+                .map_err(|error| format!("KVM does not take the debug registers: {error}"))?;
+        }
+        Ok(())
+    }
+
+    fn point_at(&mut self, to: Continuation) {
+        let r = &self.regs;
+        let sync = self.fd.sync_regs_mut();
+        let regs = &mut sync.regs;
+        (regs.r15, regs.r14, regs.r13, regs.r12) = (r.r15, r.r14, r.r13, r.r12);
+        (regs.rbp, regs.rbx, regs.r11, regs.r10) = (r.rbp, r.rbx, r.r11, r.r10);
+        (regs.r9, regs.r8, regs.rax, regs.rcx) = (r.r9, r.r8, r.rax, r.rcx);
+        (regs.rdx, regs.rsi, regs.rdi) = (r.rdx, r.rsi, r.rdi);
+        (regs.rip, regs.rsp, regs.rflags) = (to.rip, to.rsp, 2);
+        self.fd.set_sync_dirty_reg(SyncReg::Register);
+    }
+
+    fn registers(&self) -> Vec<u64> {
+        let r = &self.regs;
+        vec![
+            r.r15, r.r14, r.r13, r.r12, r.rbp, r.rbx, r.r11, r.r10, r.r9, r.r8, r.rax, r.rcx,
+            r.rdx, r.rsi, r.rdi, r.error_code, r.rip, r.cs, r.rflags, r.rsp, r.ss,
+        ]
+    }
+}
+
+/// The code selector ring 3 really runs with for one the guest names.
+fn selector(cs: u64) -> u64 {
+    match cs as u16 & !3 {
+        0x20 | 0xe020 => ring0::USER32_CS.into(),
+        _ => ring0::USER_CS.into(),
+    }
+}
