@@ -168,12 +168,12 @@ pub fn physdev_op<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, cmd: u64, arg
         | PHYSDEVOP_pci_mmcfg_reserved
         | PHYSDEVOP_prepare_msix
         | PHYSDEVOP_release_msix
-        | PHYSDEVOP_setup_gsi
-        | PHYSDEVOP_dbgp_op => {
+        | PHYSDEVOP_setup_gsi => {
             // Each copies its argument first; the smallest is a byte.
             guest::get::<u8>(m, arg)?;
             Err(Errno::EPERM)
         }
+        PHYSDEVOP_dbgp_op => Err(Errno::EPERM),
         _ => Err(Errno::ENOSYS),
     }
 }
