@@ -71,9 +71,16 @@ pub fn grant_table_op<M: Machine>(
     }
     let v = &*v;
     match cmd {
-        GNTTABOP_map_grant_ref => each(m, uop, count, |m, op: &mut GnttabMapGrantRef| {
-            op.status = map::map(m, d, v, op);
-        }),
+        GNTTABOP_map_grant_ref => {
+            let mut stale = false;
+            let result = each(m, uop, count, |m, op: &mut GnttabMapGrantRef| {
+                op.status = map::map(m, d, v, op, &mut stale);
+            });
+            if stale {
+                map::flush(m, d);
+            }
+            result
+        }
         GNTTABOP_unmap_grant_ref => flushing(m, d, |m| {
             each(m, uop, count, |m, op: &mut GnttabUnmapGrantRef| {
                 let GnttabUnmapGrantRef {

@@ -31,6 +31,8 @@ pub mod evtchn;
 pub mod fake;
 pub mod grant;
 pub mod guest;
+#[cfg(test)]
+mod hostile_test;
 pub mod hypercall;
 pub mod image;
 pub mod machine;

@@ -1,10 +1,8 @@
 //! Who owns which frame, and `HYPERVISOR_memory_op`.
 //!
-//! The domain's memory is `max_pages` frames from `ram_base` on. A bitmap in
-//! the hypervisor's memory says which of them the domain owns now; the rest is
-//! free and comes back by `XENMEM_populate_physmap` and its like. A second,
-//! smaller bitmap says which words of the first are full, so that a search in
-//! a large domain skips 4096 frames at a time.
+//! The domain's memory is `max_pages` frames from `ram_base` on. A bitmap
+//! says which of them the domain owns now; the rest is free and comes back by
+//! `XENMEM_populate_physmap` and its like.
 //!
 //! A frame given back is told to the host, which may take the memory away. As
 //! no frame is reference counted, one that is given back while it is still
@@ -12,7 +10,7 @@
 
 use core::mem::offset_of;
 
-use xen_sys::addr::{Maddr, Mfn, PAGE_SHIFT, PAGE_SIZE, Vaddr};
+use xen_sys::addr::{Maddr, Mfn, PAGE_SHIFT, Vaddr};
 use xen_sys::arch_x86::ArchSharedInfo;
 use xen_sys::errno::Errno;
 use xen_sys::memory::*;
@@ -21,6 +19,12 @@ use xen_sys::xen::SharedInfo;
 use crate::domain::Config;
 use crate::misc::own_domain;
 use crate::{Domain, Machine, Ret, Vcpu, guest};
+
+mod bitmap;
+mod exchange;
+
+use bitmap::Bitmap;
+pub use bitmap::{bitmap_pages, init};
 
 /// Largest extent a domU may ask for, as an order (Xen's default for
 /// `memop-max-order`).
@@ -61,146 +65,10 @@ impl Default for Memory {
     }
 }
 
-/// The shape of the bitmap.
-#[derive(Clone, Copy)]
-struct Bitmap {
-    leaf: Maddr,
-    words: u64,
-    summary: Maddr,
-    /// The frame of bit 0.
-    base: u64,
-}
-
-const fn leaf_words(max_pages: u64) -> u64 {
-    (max_pages + 2 * CHUNK - 1) / CHUNK * CHUNK / 64
-}
-
-/// Frames the bitmap of a domain of `max_pages` frames takes; they are the
-/// first of the heap.
-pub const fn bitmap_pages(max_pages: u64) -> u64 {
-    let words = leaf_words(max_pages);
-    (words * 8 + words.div_ceil(64) * 8).div_ceil(PAGE_SIZE as u64)
-}
-
 /// Frames the heap of a domain must have (`Config::heap_pages`): the bitmap
 /// and the grant table.
 pub const fn heap_pages(max_pages: u64, max_grant_frames: u32) -> u64 {
     bitmap_pages(max_pages) + crate::grant::heap_pages(max_grant_frames)
-}
-
-impl Bitmap {
-    fn of(config: &Config) -> Self {
-        let leaf = config.heap_base.addr();
-        let words = leaf_words(config.max_pages);
-        let summary = Maddr(leaf.0 + words * 8);
-        Self {
-            leaf,
-            words,
-            summary,
-            base: config.ram_base.0 & !(CHUNK - 1),
-        }
-    }
-
-    fn word(&self, index: u64) -> Maddr {
-        Maddr(self.leaf.0 + index * 8)
-    }
-
-    fn set_word<M: Machine>(&self, m: &M, index: u64, value: u64) {
-        m.store64(self.word(index), value);
-        let at = Maddr(self.summary.0 + index / 64 * 8);
-        let bit = 1 << (index % 64);
-        let summary = m.load64(at);
-        m.store64(
-            at,
-            if value == u64::MAX {
-                summary | bit
-            } else {
-                summary & !bit
-            },
-        );
-    }
-
-    fn get<M: Machine>(&self, m: &M, mfn: u64) -> bool {
-        let index = mfn - self.base;
-        m.load64(self.word(index / 64)) >> (index % 64) & 1 != 0
-    }
-
-    /// Sets or clears the bits of a range that lies in the bitmap.
-    fn mark<M: Machine>(&self, m: &M, first: u64, count: u64, owned: bool) {
-        let (mut index, end) = (first - self.base, first - self.base + count);
-        while index < end {
-            let bits = (64 - index % 64).min(end - index);
-            let mask = (u64::MAX >> (64 - bits)) << (index % 64);
-            let word = if bits == 64 {
-                0
-            } else {
-                m.load64(self.word(index / 64))
-            };
-            self.set_word(
-                m,
-                index / 64,
-                if owned { word | mask } else { word & !mask },
-            );
-            index += bits;
-        }
-    }
-
-    /// The first free extent of 2^order frames, aligned to its size, that ends
-    /// at or below `limit`.
-    fn find<M: Machine>(&self, m: &M, from: u64, order: u32, limit: u64) -> Option<u64> {
-        let step = 1 << order.saturating_sub(6);
-        let mut index = from / step * step;
-        while index < self.words {
-            if index.is_multiple_of(64)
-                && m.load64(Maddr(self.summary.0 + index / 64 * 8)) == u64::MAX
-            {
-                index += 64;
-                continue;
-            }
-            if self.base + index * 64 >= limit {
-                return None;
-            }
-            if let Some(bit) = self.find_in(m, index, order) {
-                let mfn = self.base + index * 64 + bit;
-                return (mfn + (1 << order) <= limit).then_some(mfn);
-            }
-            index += step;
-        }
-        None
-    }
-
-    /// The same in the words of one aligned extent.
-    fn find_in<M: Machine>(&self, m: &M, index: u64, order: u32) -> Option<u64> {
-        if order >= 6 {
-            let words = 1 << (order - 6);
-            return (index..index + words)
-                .all(|i| m.load64(self.word(i)) == 0)
-                .then_some(0);
-        }
-        let mut free = !m.load64(self.word(index));
-        for shift in 0..order {
-            free &= free >> (1 << shift);
-        }
-        let aligned = free & (u64::MAX / (u64::MAX >> (64 - (1u64 << order))));
-        (aligned != 0).then(|| u64::from(aligned.trailing_zeros()))
-    }
-}
-
-/// Fills in the bitmap at the start of the heap before the domain starts: the first
-/// `nr_pages` frames are the domain's, the others up to `max_pages` free.
-pub fn init<M: Machine>(m: &M, config: &Config) {
-    let map = Bitmap::of(config);
-    let ram = config.ram_base.0;
-    let owned = config.nr_pages.min(config.max_pages);
-    // What lies around the domain's memory is never free.
-    let end = map.base + map.words * 64;
-    map.mark(m, map.base, end - map.base, true);
-    map.mark(m, ram + owned, config.max_pages - owned, false);
-    let tail = map.words.next_multiple_of(64);
-    for index in map.words..tail {
-        let at = Maddr(map.summary.0 + index / 64 * 8);
-        m.store64(at, m.load64(at) | 1 << (index % 64));
-    }
 }
 
 /// Whether the domain owns a frame.
@@ -291,7 +159,7 @@ pub fn memory_op<M: Machine>(m: &mut M, d: &Domain, _v: &mut Vcpu, cmd: u64, arg
         XENMEM_increase_reservation | XENMEM_decrease_reservation | XENMEM_populate_physmap => {
             reservation(m, d, command, start, arg)
         }
-        XENMEM_exchange => exchange(m, d, arg),
+        XENMEM_exchange => exchange::exchange(m, d, arg),
         XENMEM_add_to_physmap_batch => add_to_physmap_batch(m, d, start, arg),
         _ if start != 0 => Err(match command {
             XENMEM_maximum_ram_page
@@ -580,174 +448,6 @@ impl Run {
             m.release_frames(Mfn(self.first), self.count);
             self.count = 0;
         }
-    }
-}
-
-/// Offset of `nr_exchanged` in `struct xen_memory_exchange`.
-const NR_EXCHANGED: u64 = offset_of!(XenMemoryExchange, nr_exchanged) as u64;
-
-/// `XENMEM_exchange`: gives extents and gets others of the same total size.
-fn exchange<M: Machine>(m: &mut M, d: &Domain, arg: Vaddr) -> Ret {
-    let mut op: XenMemoryExchange = guest::get(m, arg)?;
-    let result = exchange_all(m, d, &mut op);
-    guest::put(m, Vaddr(arg.0.wrapping_add(NR_EXCHANGED)), &op.nr_exchanged)?;
-    result
-}
-
-fn exchange_all<M: Machine>(m: &mut M, d: &Domain, op: &mut XenMemoryExchange) -> Ret {
-    let (give, get) = (op.in_, op.out);
-    let order = give.extent_order.max(get.extent_order);
-    if order > MAX_ORDER {
-        return Err(Errno::EPERM);
-    }
-    // More frames than there are would be the same ones again and again.
-    let total = give.nr_extents.checked_mul(1 << give.extent_order);
-    if op.nr_exchanged > give.nr_extents
-        || give.domid != get.domid
-        || total.is_none_or(|total| total > d.config.max_pages)
-        || total != get.nr_extents.checked_mul(1 << get.extent_order)
-    {
-        return Err(Errno::EINVAL);
-    }
-    own_domain(d, give.domid)?;
-    let limit = limit_of(get.mem_flags).unwrap_or(0);
-    let exchange = Exchange {
-        give,
-        get,
-        order,
-        limit,
-    };
-    let per_chunk = exchange.gives();
-    let mut result = Ok(0);
-    for chunk in op.nr_exchanged / per_chunk..give.nr_extents / per_chunk {
-        op.nr_exchanged = chunk * per_chunk;
-        let mut memory = d.memory.lock();
-        exchange.take(m, d, &mut memory, chunk)?;
-        exchange.obtain(m, d, &mut memory)?;
-        // From here on the exchange has happened; a list that cannot be read
-        // or written now is the guest's loss.
-        exchange
-            .hand_over(m, d, &memory, chunk)
-            .unwrap_or_else(|error| result = Err(error));
-    }
-    op.nr_exchanged = give.nr_extents;
-    result
-}
-
-/// An exchange, done chunk by chunk; a chunk is one extent of the larger of
-/// the two orders.
-struct Exchange {
-    give: XenMemoryReservation,
-    get: XenMemoryReservation,
-    order: u32,
-    limit: u64,
-}
-
-impl Exchange {
-    /// Extents a chunk gives.
-    fn gives(&self) -> u64 {
-        1 << (self.order - self.give.extent_order)
-    }
-
-    /// Extents a chunk gets.
-    fn gets(&self) -> u64 {
-        1 << (self.order - self.get.extent_order)
-    }
-
-    /// Frees the frames of a chunk, and remembers them. They count among the
-    /// free ones for what comes next, so that an exchange needs no spare
-    /// memory.
-    fn take<M: Machine>(
-        &self,
-        m: &mut M,
-        d: &Domain,
-        memory: &mut Memory,
-        chunk: u64,
-    ) -> Result<(), Errno> {
-        let map = Bitmap::of(&d.config);
-        let mut taken = 0;
-        for index in chunk * self.gives()..(chunk + 1) * self.gives() {
-            let at = guest::element::<u64>(self.give.extent_start.vaddr(), index);
-            let first = guest::get::<u64>(m, at);
-            for offset in 0..1 << self.give.extent_order {
-                let mfn = first.map(|first| first.wrapping_add(offset));
-                let mfn = mfn.and_then(|mfn| {
-                    if is_owned(m, d, Mfn(mfn)) {
-                        Ok(mfn)
-                    } else {
-                        Err(Errno::EINVAL)
-                    }
-                });
-                match (mfn, memory.given.get_mut(taken)) {
-                    (Ok(mfn), Some(slot)) => *slot = mfn,
-                    (result, _) => {
-                        self.put_back(m, d, memory, taken);
-                        return result.and(Err(Errno::EINVAL));
-                    }
-                }
-                map.mark(m, memory.given[taken], 1, false);
-                taken += 1;
-            }
-        }
-        Ok(())
-    }
-
-    /// Undoes [`Exchange::take`].
-    fn put_back<M: Machine>(&self, m: &M, d: &Domain, memory: &Memory, taken: usize) {
-        for mfn in memory.given.iter().take(taken) {
-            Bitmap::of(&d.config).mark(m, *mfn, 1, true);
-        }
-    }
-
-    /// Allocates a chunk's new extents.
-    fn obtain<M: Machine>(&self, m: &M, d: &Domain, memory: &mut Memory) -> Result<(), Errno> {
-        let map = Bitmap::of(&d.config);
-        let size = 1 << self.get.extent_order;
-        for index in 0..self.gets() as usize {
-            let found = map.find(m, 0, self.get.extent_order, self.limit);
-            let (Some(mfn), Some(slot)) = (found, memory.got.get_mut(index)) else {
-                for mfn in memory.got.iter().take(index) {
-                    map.mark(m, *mfn, size, false);
-                }
-                self.put_back(m, d, memory, 1 << self.order);
-                return Err(Errno::ENOMEM);
-            };
-            map.mark(m, mfn, size, true);
-            *slot = mfn;
-        }
-        memory.hint = 0;
-        Ok(())
-    }
-
-    /// Tells the guest what it got, and the host what is free now.
-    fn hand_over<M: Machine>(
-        &self,
-        m: &mut M,
-        d: &Domain,
-        memory: &Memory,
-        chunk: u64,
-    ) -> Result<(), Errno> {
-        for mfn in memory.given.iter().take(1 << self.order) {
-            m.set_m2p(Mfn(*mfn), INVALID_M2P_ENTRY);
-            if !is_owned(m, d, Mfn(*mfn)) {
-                m.release_frames(Mfn(*mfn), 1);
-            }
-        }
-        let mut result = Ok(());
-        for (index, mfn) in
-            (chunk * self.gets()..).zip(memory.got.iter().take(self.gets() as usize))
-        {
-            let at = guest::element::<u64>(self.get.extent_start.vaddr(), index);
-            let pfn = guest::get::<u64>(m, at);
-            for offset in 0..1 << self.get.extent_order {
-                m.clear_page(Mfn(mfn + offset));
-                if let Ok(pfn) = pfn {
-                    m.set_m2p(Mfn(mfn + offset), pfn.wrapping_add(offset));
-                }
-            }
-            result = result.and(pfn).and_then(|_| guest::put(m, at, mfn));
-        }
-        result
     }
 }
 

@@ -168,12 +168,12 @@ pub fn physdev_op<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, cmd: u64, arg
         | PHYSDEVOP_pci_mmcfg_reserved
         | PHYSDEVOP_prepare_msix
         | PHYSDEVOP_release_msix
-        | PHYSDEVOP_setup_gsi
-        | PHYSDEVOP_dbgp_op => {
+        | PHYSDEVOP_setup_gsi => {
             // Each copies its argument first; the smallest is a byte.
             guest::get::<u8>(m, arg)?;
             Err(Errno::EPERM)
         }
+        PHYSDEVOP_dbgp_op => Err(Errno::EPERM),
         _ => Err(Errno::ENOSYS),
     }
 }
@@ -221,5 +221,138 @@ pub fn refused(nr: u64) -> Errno {
         __HYPERVISOR_hvm_op => Errno::EINVAL,
         // Built without XSM policy and Argo; tmem is gone.
         _ => Errno::ENOSYS,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::Fake;
+    use xen_sys::GuestHandle;
+
+    fn physdev<T: zerocopy::IntoBytes + zerocopy::Immutable>(f: &mut Fake, cmd: u32, op: T) -> Ret {
+        f.poke(Fake::ARG, &op);
+        f.call(|m, d, v| physdev_op(m, d, v, u64::from(cmd), Fake::ARG))
+    }
+
+    #[test]
+    fn the_software_iopl_is_set() {
+        let mut f = Fake::new();
+        let op = |iopl: u32| PhysdevSetIopl { iopl };
+        assert_eq!(
+            physdev(&mut f, PHYSDEVOP_set_iopl, op(4)),
+            Err(Errno::EINVAL)
+        );
+        assert_eq!(physdev(&mut f, PHYSDEVOP_set_iopl, op(1)), Ok(0));
+        assert_eq!(f.v.iopl, 1);
+        // In the compat call, the argument lies eight bytes further.
+        f.poke(Fake::ARG, &[u64::from(PHYSDEVOP_set_iopl), 2]);
+        assert_eq!(
+            f.call(|m, d, v| physdev_op_compat(m, d, v, Fake::ARG)),
+            Ok(0)
+        );
+        assert_eq!(f.v.iopl, 2);
+    }
+
+    #[test]
+    fn no_interrupt_is_for_the_domain() {
+        let mut f = Fake::new();
+        let mut status = PhysdevIrqStatusQuery { irq: 3, flags: 0 };
+        assert_eq!(physdev(&mut f, PHYSDEVOP_irq_status_query, status), Ok(0));
+        assert_eq!(
+            f.peek::<PhysdevIrqStatusQuery>(Fake::ARG).flags,
+            XENIRQSTAT_needs_eoi
+        );
+        status.irq = 4000;
+        assert_eq!(
+            physdev(&mut f, PHYSDEVOP_irq_status_query, status),
+            Err(Errno::EINVAL)
+        );
+        assert_eq!(
+            physdev(&mut f, PHYSDEVOP_eoi, PhysdevEoi { irq: 3 }),
+            Err(Errno::EINVAL)
+        );
+        let map = PhysdevMapPirq {
+            domid: DOMID_SELF,
+            ..Default::default()
+        };
+        assert_eq!(physdev(&mut f, PHYSDEVOP_map_pirq, map), Err(Errno::EPERM));
+        assert_eq!(
+            physdev(&mut f, PHYSDEVOP_setup_gsi, 0u64),
+            Err(Errno::EPERM)
+        );
+        assert_eq!(physdev(&mut f, 99, 0u64), Err(Errno::ENOSYS));
+    }
+
+    #[test]
+    fn the_eoi_page_is_registered_once() {
+        let mut f = Fake::new();
+        let op = |gmfn: u64| PhysdevPirqEoiGmfn { gmfn };
+        let cmd = PHYSDEVOP_pirq_eoi_gmfn_v2;
+        assert_eq!(physdev(&mut f, cmd, op(1)), Err(Errno::EINVAL));
+        assert_eq!(physdev(&mut f, cmd, op(Fake::RAM)), Ok(0));
+        assert_eq!(physdev(&mut f, cmd, op(Fake::RAM)), Err(Errno::EBUSY));
+    }
+
+    #[test]
+    fn io_ports_are_counted() {
+        let mut f = Fake::new();
+        let op = |nr_ports: u32| PhysdevSetIobitmap {
+            bitmap: GuestHandle(Fake::LIST.0),
+            nr_ports,
+            _pad0: [0; 4],
+        };
+        assert_eq!(physdev(&mut f, PHYSDEVOP_set_iobitmap, op(65536)), Ok(0));
+        assert_eq!(
+            physdev(&mut f, PHYSDEVOP_set_iobitmap, op(65537)),
+            Err(Errno::EINVAL)
+        );
+    }
+
+    #[test]
+    fn console_text_is_heard_though_refused() {
+        let mut f = Fake::new();
+        let text = [b'x'; 300];
+        f.poke(Fake::LIST, &text);
+        let mut write = |cmd: u32, count: u64, at: Vaddr| {
+            f.call(|m, d, v| console_io(m, d, v, u64::from(cmd), count, at))
+        };
+        assert_eq!(write(CONSOLEIO_write, 300, Fake::LIST), Err(Errno::EPERM));
+        assert_eq!(write(CONSOLEIO_read, 300, Fake::LIST), Err(Errno::EPERM));
+        assert_eq!(
+            write(CONSOLEIO_write, u64::MAX, Vaddr(8)),
+            Err(Errno::EPERM)
+        );
+        assert_eq!(f.m.console, text);
+    }
+
+    #[test]
+    fn assists() {
+        let mut f = Fake::new();
+        let mut call =
+            |cmd: u32, kind: u64| f.call(|m, d, v| vm_assist(m, d, v, u64::from(cmd), kind));
+        assert_eq!(call(VMASST_CMD_enable, 6), Err(Errno::EINVAL));
+        assert_eq!(call(VMASST_CMD_enable, 200), Err(Errno::EINVAL));
+        assert_eq!(call(2, 3), Err(Errno::ENOSYS));
+        assert_eq!(call(VMASST_CMD_enable, 3), Ok(0));
+        assert_eq!(call(VMASST_CMD_enable, 32), Ok(0));
+        assert_eq!(call(VMASST_CMD_disable, 32), Ok(0));
+        assert!(f.d.has_assist(VMASST_TYPE_pae_extended_cr3));
+        assert!(!f.d.has_assist(VMASST_TYPE_m2p_strict) && !f.d.has_assist(64));
+    }
+
+    #[test]
+    fn refusals() {
+        assert_eq!(refused(__HYPERVISOR_domctl), Errno::EPERM);
+        assert_eq!(refused(__HYPERVISOR_xenpmu_op), Errno::EOPNOTSUPP);
+        for nr in [
+            __HYPERVISOR_tmem_op,
+            __HYPERVISOR_xsm_op,
+            __HYPERVISOR_argo_op,
+            63,
+            u64::MAX,
+        ] {
+            assert_eq!(refused(nr), Errno::ENOSYS);
+        }
     }
 }

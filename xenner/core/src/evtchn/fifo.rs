@@ -354,3 +354,6 @@ pub(super) fn is_linked<M: Machine>(m: &M, d: &Domain, port: u32) -> bool {
             .word(port)
             .is_some_and(|word| m.load32(word) & LINKED != 0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,8 +51,16 @@ fn unpin<M: Machine>(m: &M, table: &Table, mappings: &[Mapping; MAPPINGS], gref:
     }
 }
 
-/// `GNTTABOP_map_grant_ref`; gives the status.
-pub(super) fn map<M: Machine>(m: &mut M, d: &Domain, v: &Vcpu, op: &mut GnttabMapGrantRef) -> i16 {
+/// `GNTTABOP_map_grant_ref`; gives the status. `stale` is set when a mapping
+/// was overwritten: the caller then flushes ([`flush`]), holding no lock, since
+/// a virtual CPU that waits for one does not answer.
+pub(super) fn map<M: Machine>(
+    m: &mut M,
+    d: &Domain,
+    v: &Vcpu,
+    op: &mut GnttabMapGrantRef,
+    stale: &mut bool,
+) -> i16 {
     if op.flags & (GNTMAP_device_map | GNTMAP_host_map) == 0 {
         return GNTST_bad_gntref;
     }
@@ -73,9 +81,14 @@ pub(super) fn map<M: Machine>(m: &mut M, d: &Domain, v: &Vcpu, op: &mut GnttabMa
         Ok(granted) => granted,
         Err(status) => return status,
     };
-    if op.flags & GNTMAP_host_map != 0 && !enter(m, d, v, op, granted.mfn) {
-        unpin(m, &table, mappings, op.ref_);
-        return GNTST_general_error;
+    if op.flags & GNTMAP_host_map != 0 {
+        match enter(m, d, v, op, granted.mfn) {
+            Some(old) => *stale |= old & pte::PRESENT != 0,
+            None => {
+                unpin(m, &table, mappings, op.ref_);
+                return GNTST_general_error;
+            }
+        }
     }
     if let Some(slot) = mappings.get_mut(handle) {
         *slot = Mapping {
@@ -106,11 +119,15 @@ fn l1_slot<M: Machine>(m: &M, v: &Vcpu, addr: u64) -> Option<Maddr> {
     mmu::l1_slot(m, v.kernel_l4, va)
 }
 
-/// Makes the page table entry of a mapping.
-fn enter<M: Machine>(m: &mut M, d: &Domain, v: &Vcpu, op: &GnttabMapGrantRef, mfn: Mfn) -> bool {
-    let Some(at) = pte_slot(m, d, v, op.host_addr, op.flags) else {
-        return false;
-    };
+/// Makes the page table entry of a mapping, and gives the one before.
+fn enter<M: Machine>(
+    m: &mut M,
+    d: &Domain,
+    v: &Vcpu,
+    op: &GnttabMapGrantRef,
+    mfn: Mfn,
+) -> Option<u64> {
+    let at = pte_slot(m, d, v, op.host_addr, op.flags)?;
     let mut entry = mfn.addr().0 | pte::PRESENT | pte::USER | pte::ACCESSED | pte::DIRTY;
     if op.flags & GNTMAP_readonly == 0 {
         entry |= pte::WRITABLE;
@@ -119,10 +136,7 @@ fn enter<M: Machine>(m: &mut M, d: &Domain, v: &Vcpu, op: &GnttabMapGrantRef, mf
     entry |= u64::from(op.flags >> 16 & 7) << 9;
     let old = m.load64(at);
     m.store_pte(at, entry);
-    if old & pte::PRESENT != 0 {
-        m.flush_vcpus(all_vcpus(d), Flush::All);
-    }
-    true
+    Some(old)
 }
 
 fn all_vcpus(d: &Domain) -> u64 {

@@ -328,6 +328,16 @@ fn own_grants_can_be_mapped_by_address() {
 }
 
 #[test]
+fn a_mapping_over_another_page_flushes() {
+    let mut f = Fake::new();
+    let slot = page_tables(&mut f, VIRT);
+    f.m.store64(slot, FRAME << 12 | pte::PRESENT);
+    grant(&f, 30, GTF_permit_access, ME, FRAME + 1);
+    assert_eq!(map_status(&mut f, map_op(GNTMAP_host_map, 30)), GNTST_okay);
+    assert_eq!(f.m.flushed, [crate::Flush::All]);
+}
+
+#[test]
 fn own_grants_can_be_mapped_by_entry() {
     let mut f = Fake::new();
     grant(&f, 30, GTF_permit_access | GTF_readonly, ME, FRAME);
