@@ -4,6 +4,10 @@
 //! The fake machine refuses accesses outside the domain by panicking, so that a frame number or an
 //! address believed without a check shows.
 #![no_main]
+#![allow(
+    non_upper_case_globals,
+    reason = "constants keep the spelling of the public headers"
+)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind, set_hook, take_hook};
 use std::sync::atomic::Ordering;
@@ -11,12 +15,18 @@ use std::sync::atomic::Ordering;
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use xen_sys::addr::{Maddr, Mfn, Vaddr};
-use xen_sys::hypercall::{__HYPERVISOR_mmu_update, __HYPERVISOR_mmuext_op, __HYPERVISOR_multicall};
+use xen_sys::arch_x86::VcpuGuestContext;
+use xen_sys::hypercall::{
+    __HYPERVISOR_console_io, __HYPERVISOR_mmu_update, __HYPERVISOR_mmuext_op,
+    __HYPERVISOR_multicall, __HYPERVISOR_vcpu_op,
+};
+use xen_sys::vcpu::{VCPUOP_initialise, VCPUOP_up};
 use xenner_core::domain::{VCPU_INITIALISED, VCPU_UP};
 use xenner_core::entry::{self, Next};
 use xenner_core::fake::Fake;
 use xenner_core::machine::Machine;
 use xenner_core::{Regs, Vcpu};
+use zerocopy::{FromZeros, IntoBytes};
 
 /// A number that may mean something.
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -98,6 +108,14 @@ enum Step {
     Event(u16),
     HostBinds(u16),
     Stack(Word),
+    /// The other virtual CPU is given a context and brought up.
+    Initialise {
+        kernel_cr3: Word,
+        user_cr3: Word,
+        gdt: Word,
+        gdt_entries: u16,
+        rip: Word,
+    },
     /// The other virtual CPU goes on.
     Switch,
 }
@@ -196,7 +214,7 @@ impl Guest {
     fn step(&mut self, step: Step) {
         let Fake { m, d, .. } = &mut self.f;
         let Cpu { v, r } = &mut self.cpus[self.running];
-        let mut poke = |m: &mut xenner_core::fake::FakeMachine, offset: u16, bytes: &[u8]| {
+        let poke = |m: &mut xenner_core::fake::FakeMachine, offset: u16, bytes: &[u8]| {
             let room = 0x1_0000 - usize::from(offset);
             let bytes = &bytes[..bytes.len().min(room)];
             m.copy_to_guest(Vaddr(Fake::VIRT + u64::from(offset)), bytes)
@@ -231,6 +249,27 @@ impl Guest {
                 poke(m, (ARG - Fake::VIRT) as u16, &bytes);
                 set_arguments(r, nr, structure_arguments(nr, command, count));
                 entry::syscall(m, d, v, r);
+            }
+            Step::Initialise {
+                kernel_cr3,
+                user_cr3,
+                gdt,
+                gdt_entries,
+                rip,
+            } => {
+                let mut context = VcpuGuestContext::new_zeroed();
+                context.ctrlreg[3] = kernel_cr3.value() << 12;
+                context.ctrlreg[1] = user_cr3.value() << 12;
+                context.gdt_frames[0] = Mfn(gdt.value());
+                context.gdt_ents = gdt_entries.into();
+                context.user_regs.rip = rip.value();
+                poke(m, (ARG - Fake::VIRT) as u16, context.as_bytes());
+                let other = v.id as u64 ^ 1;
+                for command in [VCPUOP_initialise, VCPUOP_up] {
+                    let args = [command.into(), other, ARG, 0, 0, 0];
+                    set_arguments(r, __HYPERVISOR_vcpu_op as u8, args);
+                    entry::syscall(m, d, v, r);
+                }
             }
             Step::Instruction { bytes, registers } => {
                 poke(m, 0x1000, &bytes);
@@ -309,6 +348,9 @@ fn structure_arguments(nr: u8, command: u8, count: u8) -> [u64; 6] {
     match u64::from(nr % 64) {
         __HYPERVISOR_mmu_update | __HYPERVISOR_mmuext_op | __HYPERVISOR_multicall => {
             [ARG, count.into(), 0, SELF, 0, 0]
+        }
+        __HYPERVISOR_vcpu_op | __HYPERVISOR_console_io => {
+            [u64::from(command) % 64, count.into(), ARG, 0, 0, 0]
         }
         _ => [u64::from(command) % 64, ARG, count.into(), 0, 0, 0],
     }

@@ -109,7 +109,7 @@ impl Default for EventActions {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DomainSpec {
-    /// Name of the domain. Not empty.
+    /// Name of the domain. Empty only if the caller does not act on `name`.
     pub name: String,
     /// Kind of domain.
     #[serde(rename = "type")]
