@@ -2,7 +2,7 @@
 //!
 //! What the guest finds at its entry is described in `xen/include/public/xen.h`, "Start-of-day
 //! memory layout", and in the notes of `elfnote.h`. [`layout`] decides what lies where, knowing
-//! only sizes; [`page_tables`] maps it; [`start_info`] tells the guest; and [`PvKernel::build`]
+//! only sizes; [`page_tables`] maps it; `start_info` tells the guest; and [`PvKernel::build`]
 //! is the one place that writes guest memory. Nothing in here knows which hypervisor it builds for.
 
 pub mod layout;
