@@ -114,7 +114,7 @@ pub enum BuildError {
     },
     /// A 32-bit kernel: PV, but not ours.
     #[error(
-        "This is a 32-bit PV kernel, and only 64-bit PV guests are supported. Use the x86-64 build of the same kernel."
+        "This is a 32-bit kernel, and only 64-bit PV guests are supported. Use the x86-64 build of the same kernel."
     )]
     Kernel32,
     /// An ELF structure is inconsistent.

@@ -339,3 +339,140 @@ fn needed_mib(sizes: &Sizes, mut end: u64) -> Result<u64, BuildError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `xl -vvv create` of Xen 4.17 says about 128 MiB: (pfn, pages) of each region.
+    struct Answer {
+        kernel: (u64, u64),
+        initrd: Option<(u64, u64)>,
+        /// With its tables.
+        p2m: (u64, u64),
+        start_info: u64,
+        page_tables: (u64, u64),
+        boot_stack: u64,
+        end: u64,
+    }
+
+    fn linux(kernel: Range<u64>, initrd: Option<u64>) -> Sizes {
+        Sizes {
+            nr_pages: 0x8000,
+            virt_base: Vaddr(0xffff_ffff_8000_0000),
+            kernel,
+            initrd,
+            initrd_unmapped: true,
+            init_p2m: Some(Vaddr(0x80_0000_0000)),
+        }
+    }
+
+    fn grub(initrd: Option<u64>) -> Sizes {
+        Sizes {
+            virt_base: Vaddr(0),
+            initrd_unmapped: false,
+            init_p2m: None,
+            ..linux(0..0x61_3dc8, initrd)
+        }
+    }
+
+    #[test]
+    fn libxenguest_places_everything_there_too() {
+        let initrd = Some(5_000_001);
+        let linux_6_1 = Answer {
+            kernel: (0x1000, 0x3a00),
+            initrd: Some((0x4c00, 0x4c5)),
+            p2m: (0x50c5, 0x43),
+            start_info: 0x4a00,
+            page_tables: (0x4a03, 0x29),
+            boot_stack: 0x4a2c,
+            end: 0x4c00,
+        };
+        let linux_6_12 = Answer {
+            kernel: (0x1000, 0x3200),
+            initrd: None,
+            p2m: (0x4400, 0x43),
+            start_info: 0x4200,
+            page_tables: (0x4203, 0x25),
+            boot_stack: 0x4228,
+            end: 0x4400,
+        };
+        let grub_alone = Answer {
+            kernel: (0, 0x614),
+            initrd: None,
+            p2m: (0x614, 0x40),
+            start_info: 0x654,
+            page_tables: (0x657, 0x7),
+            boot_stack: 0x65e,
+            end: 0x800,
+        };
+        let grub_with = Answer {
+            kernel: (0, 0x614),
+            initrd: Some((0x614, 0x4c5)),
+            p2m: (0xad9, 0x40),
+            start_info: 0xb19,
+            page_tables: (0xb1c, 0x9),
+            boot_stack: 0xb25,
+            end: 0xc00,
+        };
+        let cases = [
+            (linux(0x100_0000..0x4a0_0000, initrd), linux_6_1),
+            (linux(0x100_0000..0x420_0000, None), linux_6_12),
+            (grub(None), grub_alone),
+            (grub(initrd), grub_with),
+        ];
+        for (sizes, answer) in cases {
+            let layout = Layout::new(&sizes).unwrap();
+            let place = |region: &Region| (region.pfn.0, region.pages);
+            assert_eq!(place(&layout.kernel), answer.kernel, "\n{layout}");
+            assert_eq!(
+                layout.initrd.as_ref().map(place),
+                answer.initrd,
+                "\n{layout}"
+            );
+            let p2m = (layout.p2m.pfn.0, layout.p2m.pages + layout.p2m_tables.pages);
+            assert_eq!(p2m, answer.p2m, "\n{layout}");
+            assert_eq!(
+                place(&layout.start_info),
+                (answer.start_info, 1),
+                "\n{layout}"
+            );
+            assert_eq!(
+                place(&layout.xenstore),
+                (answer.start_info + 1, 1),
+                "\n{layout}"
+            );
+            assert_eq!(
+                place(&layout.console),
+                (answer.start_info + 2, 1),
+                "\n{layout}"
+            );
+            assert_eq!(place(&layout.page_tables), answer.page_tables, "\n{layout}");
+            assert_eq!(
+                place(&layout.boot_stack),
+                (answer.boot_stack, 1),
+                "\n{layout}"
+            );
+            assert_eq!(layout.mapping.pages, answer.end, "\n{layout}");
+        }
+    }
+
+    #[test]
+    fn the_padding_gives_another_4_mib_where_half_a_mib_is_not_left() {
+        // Boot data end at or just behind 3.5 MiB: one page decides.
+        let end = |kernel_pages: u64| {
+            let layout = Layout::new(&Sizes {
+                kernel: 0..kernel_pages * PAGE,
+                init_p2m: None,
+                ..grub(None)
+            });
+            let layout = layout.unwrap();
+            (layout.boot_stack.end().0, layout.mapping.pages)
+        };
+        let other = end(1).0 - 1;
+        let fits = 0x380 - other;
+        assert_eq!(end(fits), (0x380, 0x400));
+        let (stack, pages) = end(fits + 1);
+        assert!(stack > 0x380 && pages == 0x800);
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! What the guest finds at its entry is described in `xen/include/public/xen.h`, "Start-of-day
 //! memory layout", and in the notes of `elfnote.h`. [`layout`] decides what lies where, knowing
-//! only sizes; [`page_tables`] maps it; [`start_info`] tells the guest; and [`PvKernel::build`]
+//! only sizes; [`page_tables`] maps it; `start_info` tells the guest; and [`PvKernel::build`]
 //! is the one place that writes guest memory. Nothing in here knows which hypervisor it builds for.
 
 pub mod layout;
@@ -247,44 +247,28 @@ impl<'a> PvKernel<'a> {
         }
     }
 
-    /// The entry and the hypercall page must lie in the kernel, and the kernel outside Xen's hole.
+    /// The entry and the hypercall page must lie in the kernel, and the kernel in the address space.
     fn check_addresses(&self) -> Result<(), BuildError> {
-        let start = self.virt_base.0.checked_add(self.extent.start);
-        let end = self.virt_base.0.checked_add(self.extent.end);
-        let (Some(start), Some(end)) = (start, end) else {
-            let what = format!("the kernel does not fit above {:#x}", self.virt_base.0);
-            return Err(BuildError::BadNote {
-                note: "VIRT_BASE",
-                what,
-            });
+        let base = self.virt_base;
+        page_aligned("VIRT_BASE", base)?;
+        let at = |paddr| base.0.checked_add(paddr);
+        let Some((start, end)) = at(self.extent.start).zip(at(self.extent.end)) else {
+            return Err(bad_note(
+                "VIRT_BASE",
+                format!("the kernel does not fit above {base}"),
+            ));
         };
-        if self.virt_base.page_offset() != 0 {
-            let what = format!("{:#x} is not the start of a page", self.virt_base.0);
-            return Err(BuildError::BadNote {
-                note: "VIRT_BASE",
-                what,
-            });
-        }
-        let inside = |note, at: Vaddr| {
-            if (start..end).contains(&at.0) {
-                return Ok(());
+        let inside = |note, at: Vaddr| match (start..end).contains(&at.0) {
+            true => Ok(()),
+            false => {
+                let what = format!("{at} is outside of the kernel ({start:#x} to {end:#x})");
+                Err(bad_note(note, what))
             }
-            let what = format!(
-                "{:#x} is outside of the kernel ({start:#x} to {end:#x})",
-                at.0
-            );
-            Err(BuildError::BadNote { note, what })
         };
         inside("ENTRY", self.entry)?;
         if let Some(at) = self.hypercall_page {
             inside("HYPERCALL_PAGE", at)?;
-            if at.page_offset() != 0 {
-                let what = format!("{:#x} is not the start of a page", at.0);
-                return Err(BuildError::BadNote {
-                    note: "HYPERCALL_PAGE",
-                    what,
-                });
-            }
+            page_aligned("HYPERCALL_PAGE", at)?;
         }
         layout::check_hole(self.notes.hv_start_low)
     }
@@ -334,14 +318,25 @@ impl fmt::Display for Describe<'_> {
 /// libelf refuses images for other major versions and loaders; so do we.
 fn check_versions(notes: &XenNotes) -> Result<(), BuildError> {
     let check = |note, value: &Option<String>, want: &str| match value {
-        Some(have) if have != want => {
-            let what = format!("{have:?}, and only {want:?} is known");
-            Err(BuildError::BadNote { note, what })
-        }
+        Some(have) if have != want => Err(bad_note(
+            note,
+            format!("{have:?}, and only {want:?} is known"),
+        )),
         _ => Ok(()),
     };
     check("XEN_VERSION", &notes.xen_version, "xen-3.0")?;
     check("LOADER", &notes.loader, "generic")
+}
+
+fn page_aligned(note: &'static str, at: Vaddr) -> Result<(), BuildError> {
+    match at.page_offset() {
+        0 => Ok(()),
+        _ => Err(bad_note(note, format!("{at} is not the start of a page"))),
+    }
+}
+
+fn bad_note(note: &'static str, what: String) -> BuildError {
+    BuildError::BadNote { note, what }
 }
 
 /// The pseudo-physical bytes from the first to the last of the segments.

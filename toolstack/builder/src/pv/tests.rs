@@ -367,3 +367,54 @@ fn the_description_names_every_region() {
         assert!(text.contains(name), "{name} is missing in\n{text}");
     }
 }
+
+/// Memory that only counts what is written.
+struct Sink {
+    nr_pages: u64,
+    written: u64,
+}
+
+impl GuestMemory for Sink {
+    fn nr_pages(&self) -> u64 {
+        self.nr_pages
+    }
+
+    fn mfn(&self, pfn: Pfn) -> Mfn {
+        Mfn(pfn.0 + 0x1_0000_0000)
+    }
+
+    fn write(&mut self, pfn: Pfn, offset: u64, bytes: &[u8]) -> Result<(), crate::MemoryError> {
+        crate::memory::check_range(self.nr_pages, pfn, offset, bytes.len())?;
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn read(&self, _: Pfn, _: u64, _: &mut [u8]) -> Result<(), crate::MemoryError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_domain_of_64_gib_has_a_list_of_128_mib() {
+    let elf = ElfMaker::linux().build();
+    let kernel = PvKernel::new(&ElfImage::parse(&elf).unwrap()).unwrap();
+    let mut memory = Sink {
+        nr_pages: 64 << 18,
+        written: 0,
+    };
+    let image = kernel.build(&mut memory, &spec()).unwrap();
+    let layout = &image.layout;
+    assert_eq!(layout.p2m.pages, (128 << 20) / 4096);
+    // One level 3, one level 2, and a level 1 for every 2 MiB of the list.
+    assert_eq!(layout.p2m_tables.pages, 1 + 1 + 64);
+    assert!(memory.written > 128 << 20 && memory.written < 130 << 20);
+}
+
+#[test]
+fn a_list_of_several_gib_needs_more_upper_tables() {
+    let elf = ElfMaker::linux().build();
+    let kernel = PvKernel::new(&ElfImage::parse(&elf).unwrap()).unwrap();
+    let layout = kernel.layout(1 << 30, None).unwrap();
+    assert_eq!(layout.p2m.pages, 1 << 21);
+    assert_eq!(layout.p2m_tables.pages, 1 + 8 + 4096);
+}
