@@ -13,19 +13,22 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::wait::waitpid;
 
+use crate::bench;
+
 /// Does it all; process 1 must not return.
 pub fn main() -> ! {
-    // The first line tells a benchmark when user space began.
+    let boot = bench::since_boot();
     println!("init: up");
     mount_all();
     let command_line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     for word in words(&command_line) {
-        perform(word);
+        perform(word, boot);
     }
     end(RebootMode::RB_POWER_OFF)
 }
@@ -56,9 +59,13 @@ fn mount_all() {
     }
 }
 
-fn perform(word: &str) {
+fn perform(word: &str, boot: Duration) {
     match word {
-        "checks" | "bench" => run(Command::new("/proc/self/exe").arg(word)),
+        "checks" => run(Command::new("/proc/self/exe").arg(word)),
+        "bench" => {
+            println!("bench: boot {}", boot.as_nanos());
+            run(Command::new("/proc/self/exe").arg(word));
+        }
         "shell" => shell(),
         "poweroff" => end(RebootMode::RB_POWER_OFF),
         "reboot" => end(RebootMode::RB_AUTOBOOT),

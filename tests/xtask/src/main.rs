@@ -1,9 +1,11 @@
 //! The project's own chores: `cargo xtask --help`.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod licences;
 mod rig;
 mod test;
+mod xenner;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -27,6 +29,8 @@ enum Chore {
     /// Check and test everything, as CI does
     #[command(visible_alias = "ci")]
     Test(test::Arguments),
+    /// Measure a guest's system calls on the bare machine, on Xen and on xenner
+    Bench(bench::Arguments),
     /// Boot real Xen (x) or real KVM (k) under QEMU and run something in it
     Rig(rig::Arguments),
 }
@@ -41,6 +45,7 @@ fn main() -> ExitCode {
 fn run() -> Result<ExitCode> {
     match Arguments::parse().chore {
         Chore::Test(arguments) => test::main(&arguments),
+        Chore::Bench(arguments) => bench::main(&arguments),
         Chore::Rig(arguments) => rig::main(&arguments),
     }
 }
