@@ -110,11 +110,12 @@ fn page_fault(count: u32) -> Result<(), Failure> {
     region.unmap()
 }
 
+/// Large enough to need a page table of its own for the page touched.
 fn mmap_touch_munmap(count: u32) -> Result<(), Failure> {
-    const PAGES: usize = 4;
+    const PAGES: usize = 1024;
     for _ in 0..count {
         let region = map(PAGES)?;
-        (0..PAGES).for_each(|page| region.touch(page));
+        region.touch(PAGES / 2);
         region.unmap()?;
     }
     Ok(())

@@ -3,7 +3,6 @@
 //! figures repeat from run to run, however busy the host.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,9 +11,9 @@ use clap::{Args, ValueEnum};
 use regex::bytes::Regex;
 use xenner_rigs::packages::{self, Cache, Kernel, KernelFiles};
 use xenner_rigs::qemu::{Clock, QemuSpec};
-use xenner_rigs::{Domain, RigK, RigSpec, RigX, Shell, guest};
+use xenner_rigs::{Domain, RigK, RigSpec, RigX, Shell, guest, xenner};
 
-use crate::{HOST_PACKAGES, xenner};
+use crate::HOST_PACKAGES;
 
 /// A benchmark of minutes: one emulated CPU, each instruction counted.
 const LIMIT: Duration = Duration::from_secs(1500);
@@ -26,7 +25,7 @@ const OPERATIONS: [(&str, &str); 9] = [
     ("getppid", "getppid"),
     ("read-zero", "read 1 byte of /dev/zero"),
     ("page-fault", "anonymous page fault"),
-    ("mmap-touch-munmap", "mmap + touch 4 pages + munmap"),
+    ("mmap-touch-munmap", "mmap + touch + munmap"),
     ("signal-self", "signal to self"),
     ("pipe-ping-pong", "pipe ping-pong"),
     ("fork-exit-wait", "fork + exit + wait"),
@@ -53,9 +52,6 @@ pub struct Arguments {
     /// Only these places
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["bare", "xen", "xenner"])]
     places: Vec<Place>,
-    /// Use this xenner instead of building one
-    #[arg(long)]
-    xenner: Option<PathBuf>,
 }
 
 type Figures = BTreeMap<String, u64>;
@@ -71,7 +67,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
         let console = match place {
             Place::Bare => bare(&kernel)?,
             Place::Xen => xen(&kernel)?,
-            Place::Xenner => on_xenner(&kernel, arguments.xenner.clone())?,
+            Place::Xenner => on_xenner(&kernel)?,
         };
         let figures = read(&console).with_context(|| format!("{place:?} said:\n{console}"))?;
         columns.push((place, figures));
@@ -138,15 +134,17 @@ fn xen(kernel: &KernelFiles) -> Result<String> {
     Ok(ended.console)
 }
 
-fn on_xenner(kernel: &KernelFiles, built: Option<PathBuf>) -> Result<String> {
-    let binary = built.map_or_else(xenner::build, Ok)?;
-    let mut rig = RigK::boot(&spec().program(binary, "/usr/bin/xenner"))?;
+fn on_xenner(kernel: &KernelFiles) -> Result<String> {
+    let mut rig = RigK::boot(&spec().program(xenner::build()?, "/usr/bin/xenner"))?;
     provide(&rig.shell, kernel)?;
-    let command = format!(
-        "xenner run --kernel /share/vmlinuz --initrd /share/initrd --memory {MEMORY_MIB}M --vcpus 1 \
-         --append 'console=hvc0 quiet mitigations=off xenner.test=bench,poweroff'"
-    );
-    let output = rig.run(&command, LIMIT)?;
+    let guest = xenner::Guest {
+        kernel: "/share/vmlinuz".into(),
+        initrd: "/share/initrd".into(),
+        append: "console=hvc0 quiet mitigations=off xenner.test=bench,poweroff".into(),
+        memory_mib: MEMORY_MIB,
+        vcpus: 1,
+    };
+    let output = rig.run(&guest.command("xenner"), LIMIT)?;
     Ok(output.text)
 }
 

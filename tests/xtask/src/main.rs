@@ -2,10 +2,10 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod boot;
 mod licences;
 mod rig;
 mod test;
-mod xenner;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -29,6 +29,8 @@ enum Chore {
     /// Check and test everything, as CI does
     #[command(visible_alias = "ci")]
     Test(test::Arguments),
+    /// Boot Debian's kernel as a PV guest of xenner, with a shell on the terminal
+    Boot(boot::Arguments),
     /// Measure a guest's system calls on the bare machine, on Xen and on xenner
     Bench(bench::Arguments),
     /// Boot real Xen (x) or real KVM (k) under QEMU and run something in it
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
 fn run() -> Result<ExitCode> {
     match Arguments::parse().chore {
         Chore::Test(arguments) => test::main(&arguments),
+        Chore::Boot(arguments) => boot::main(&arguments),
         Chore::Bench(arguments) => bench::main(&arguments),
         Chore::Rig(arguments) => rig::main(&arguments),
     }
