@@ -33,6 +33,8 @@ enum Chore {
     Boot(boot::Arguments),
     /// Measure a guest's system calls on the bare machine, on Xen and on xenner
     Bench(bench::Arguments),
+    /// Test every kernel, vCPU count and memory size, more random cases, and measure
+    Nightly,
     /// Boot real Xen (x) or real KVM (k) under QEMU and run something in it
     Rig(rig::Arguments),
 }
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode> {
     match Arguments::parse().chore {
+        Chore::Nightly => test::nightly(),
         Chore::Test(arguments) => test::main(&arguments),
         Chore::Boot(arguments) => boot::main(&arguments),
         Chore::Bench(arguments) => bench::main(&arguments),
