@@ -22,6 +22,7 @@ mod rig;
 pub mod rig_k;
 pub mod rig_l;
 pub mod rig_x;
+pub mod xenner;
 
 pub use error::{Error, Result};
 pub use rig::{Output, Prepared, RigSpec, Shell};

@@ -1,6 +1,7 @@
 //! QEMU as a process: its command line, its two serial ports, its end.
 
 use std::fmt::Write as _;
+use std::io::{BufRead, BufReader};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -119,8 +120,19 @@ impl QemuSpec {
     /// ends it early.
     pub fn run_on_terminal(&self) -> Result<ExitStatus> {
         let mut command = self.command();
-        command.args(["-serial", "mon:stdio", "-serial", "null"]);
-        command.status().map_err(start_error)
+        command
+            .args(["-serial", "mon:stdio", "-serial", "null"])
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(start_error)?;
+        if let Some(stderr) = child.stderr.take() {
+            let lines = BufReader::new(stderr)
+                .lines()
+                .map_while(std::io::Result::ok);
+            lines
+                .filter(|line| is_complaint(line))
+                .for_each(|line| eprintln!("{line}\r"));
+        }
+        child.wait().map_err(start_error)
     }
 
     fn command(&self) -> Command {
@@ -148,6 +160,12 @@ impl QemuSpec {
         }
         line
     }
+}
+
+/// QEMU also remarks on each CPU feature that emulation lacks; nothing here uses
+/// them.
+fn is_complaint(line: &str) -> bool {
+    !line.contains("TCG doesn't support requested feature")
 }
 
 fn socket_pair() -> Result<(UnixStream, UnixStream)> {
@@ -179,8 +197,7 @@ pub struct Qemu {
 }
 
 impl Qemu {
-    /// What QEMU itself complained of, without its remarks on CPU features
-    /// that emulation lacks and nothing here uses.
+    /// What QEMU itself complained of.
     pub fn complaints(&self) -> String {
         let text = self.messages.text();
         let lines = text

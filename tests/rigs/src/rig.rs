@@ -45,6 +45,8 @@ pub struct RigSpec {
     pub programs: Vec<(PathBuf, String)>,
     /// Other files to put in: (path here, path there).
     pub files: Vec<(PathBuf, String)>,
+    /// What `/etc/terminal`, the script for rigs on a terminal, holds.
+    pub terminal: String,
 }
 
 impl Default for RigSpec {
@@ -55,6 +57,7 @@ impl Default for RigSpec {
             cpus: 2,
             programs: Vec::new(),
             files: Vec::new(),
+            terminal: "exec sh -i".into(),
         }
     }
 }
@@ -74,6 +77,13 @@ impl RigSpec {
         self
     }
 
+    /// The shell command a rig on a terminal runs, instead of a shell.
+    #[must_use]
+    pub fn on_terminal(mut self, command: String) -> Self {
+        self.terminal = command;
+        self
+    }
+
     /// Makes the clock count instructions: figures then repeat from run to run.
     #[must_use]
     pub fn counting_instructions(mut self) -> Self {
@@ -90,6 +100,7 @@ impl RigSpec {
         for (here, there) in &self.files {
             fs.copy(here, there)?;
         }
+        fs.file("/etc/terminal", 0o644, self.terminal.as_str());
         Ok(())
     }
 }
@@ -103,8 +114,6 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// `append` gets the words for QEMU's second port or terminal by the kernel
-    /// that reads them.
     pub(crate) fn new(spec: &RigSpec, cpu: &str) -> Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix("xenner-rig")
@@ -126,6 +135,11 @@ impl Prepared {
             },
             dir,
         })
+    }
+
+    /// The directory of the host that the rig will see as `/share`.
+    pub fn share(&self) -> PathBuf {
+        self.path("share")
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -198,7 +212,7 @@ impl Shell {
         }
         Ok(Self {
             qemu,
-            share: machine.path("share"),
+            share: machine.share(),
             _dir: machine.dir,
         })
     }
@@ -288,7 +302,7 @@ mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 rig /share
 ip link set lo up
 {body}
 if grep -qw rig.terminal /proc/cmdline; then
-    setsid sh -c 'exec sh </dev/{terminal} >/dev/{terminal} 2>&1'
+    setsid -c sh /etc/terminal </dev/{terminal} >/dev/{terminal} 2>&1
     poweroff -f
 fi
 stty -F /dev/ttyS1 raw -echo

@@ -13,19 +13,22 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::wait::waitpid;
 
+use crate::bench;
+
 /// Does it all; process 1 must not return.
 pub fn main() -> ! {
-    // The first line tells a benchmark when user space began.
+    let boot = bench::since_boot();
     println!("init: up");
     mount_all();
     let command_line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     for word in words(&command_line) {
-        perform(word);
+        perform(word, boot);
     }
     end(RebootMode::RB_POWER_OFF)
 }
@@ -56,9 +59,13 @@ fn mount_all() {
     }
 }
 
-fn perform(word: &str) {
+fn perform(word: &str, boot: Duration) {
     match word {
-        "checks" | "bench" => run(Command::new("/proc/self/exe").arg(word)),
+        "checks" => run(Command::new("/proc/self/exe").arg(word)),
+        "bench" => {
+            println!("bench: boot {}", boot.as_nanos());
+            run(Command::new("/proc/self/exe").arg(word));
+        }
         "shell" => shell(),
         "poweroff" => end(RebootMode::RB_POWER_OFF),
         "reboot" => end(RebootMode::RB_AUTOBOOT),
@@ -78,19 +85,28 @@ fn run(command: &mut Command) {
 
 /// A shell that owns the console: a session leader of its own, for Ctrl-C.
 fn shell() {
-    let console = fs::read_to_string("/sys/class/tty/console/active").unwrap_or_default();
-    let console = console
-        .split_whitespace()
-        .last()
-        .unwrap_or("console")
-        .to_owned();
-    println!("init: a shell on {console}; `exit` switches the machine off");
-    let script = format!("exec sh </dev/{console} >/dev/{console} 2>&1");
+    let consoles = fs::read_to_string("/sys/class/tty/console/active").unwrap_or_default();
+    let name = consoles.split_whitespace().last().unwrap_or("console");
+    let terminal = || {
+        fs::File::options()
+            .read(true)
+            .write(true)
+            .open(format!("/dev/{name}"))
+    };
+    let (Ok(input), Ok(output), Ok(errors)) = (terminal(), terminal(), terminal()) else {
+        println!("init: cannot open /dev/{name}");
+        return;
+    };
+    println!("A shell on {name}; `exit` ends the machine.");
     run(Command::new("/bin/busybox")
-        .args(["setsid", "-c", "/bin/busybox", "sh", "-c", &script])
+        .args(["setsid", "-c", "/bin/busybox", "sh", "-i"])
         .env("PATH", "/sbin:/usr/sbin:/bin:/usr/bin")
         .env("HOME", "/root")
-        .env("TERM", "linux"));
+        .env("TERM", "linux")
+        .current_dir("/root")
+        .stdin(input)
+        .stdout(output)
+        .stderr(errors));
 }
 
 fn crash() {

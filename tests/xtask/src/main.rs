@@ -1,6 +1,8 @@
 //! The project's own chores: `cargo xtask --help`.
 #![forbid(unsafe_code)]
 
+mod bench;
+mod boot;
 mod licences;
 mod rig;
 mod test;
@@ -27,6 +29,12 @@ enum Chore {
     /// Check and test everything, as CI does
     #[command(visible_alias = "ci")]
     Test(test::Arguments),
+    /// Boot Debian's kernel as a PV guest of xenner, with a shell on the terminal
+    Boot(boot::Arguments),
+    /// Measure a guest's system calls on the bare machine, on Xen and on xenner
+    Bench(bench::Arguments),
+    /// Test every kernel, vCPU count and memory size, more random cases, and measure
+    Nightly,
     /// Boot real Xen (x) or real KVM (k) under QEMU and run something in it
     Rig(rig::Arguments),
 }
@@ -40,7 +48,10 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode> {
     match Arguments::parse().chore {
+        Chore::Nightly => test::nightly(),
         Chore::Test(arguments) => test::main(&arguments),
+        Chore::Boot(arguments) => boot::main(&arguments),
+        Chore::Bench(arguments) => bench::main(&arguments),
         Chore::Rig(arguments) => rig::main(&arguments),
     }
 }

@@ -45,6 +45,18 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What takes too long for every change.
+pub fn nightly() -> Result<ExitCode> {
+    packages::install(HOST_PACKAGES)?;
+    let mut tests = tests(false);
+    tests
+        .env("XENNER_MATRIX", "full")
+        .env("PROPTEST_CASES", "10000");
+    step("tests of everything", &mut tests)?;
+    step("figures", &mut cargo(["xtask", "bench"]))?;
+    Ok(ExitCode::SUCCESS)
+}
+
 fn check_licences() -> Result<()> {
     if has_subcommand("deny") {
         step("licences", &mut cargo(["deny", "check", "licenses"]))

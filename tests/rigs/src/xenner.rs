@@ -1,0 +1,87 @@
+//! The program under test: where it is, and what a guest booted by it does.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::error::{Error, Result};
+use crate::qemu::shell_quote;
+
+/// Builds `xenner` optimised, unless the environment's `XENNER` names one, and
+/// says where it is.
+pub fn build() -> Result<PathBuf> {
+    if let Some(program) = std::env::var_os("XENNER") {
+        return Ok(program.into());
+    }
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "--quiet",
+            "--package",
+            "xenner",
+        ])
+        .current_dir(&top);
+    let status = cargo.status().map_err(|source| Error::Start {
+        program: "cargo".into(),
+        source,
+        advice: "Set XENNER to a built xenner to do without".into(),
+    })?;
+    if !status.success() {
+        return Err(Error::Program {
+            program: format!("{cargo:?}"),
+            status,
+            output: "see above".into(),
+        });
+    }
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| top.join("target"), PathBuf::from);
+    Ok(target.join("release/xenner"))
+}
+
+/// A guest for `xenner run`.
+#[derive(Debug, Clone)]
+pub struct Guest {
+    /// The kernel's path, where `xenner` runs.
+    pub kernel: String,
+    /// The initial file system's.
+    pub initrd: String,
+    /// The kernel's command line.
+    pub append: String,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Virtual CPUs.
+    pub vcpus: u32,
+}
+
+impl Guest {
+    /// The arguments to `xenner`. A guest that reboots ends, instead of doing
+    /// everything again.
+    pub fn arguments(&self) -> Vec<String> {
+        [
+            "run",
+            "--kernel",
+            &self.kernel,
+            "--initrd",
+            &self.initrd,
+            "--append",
+            &self.append,
+            "--memory",
+            &format!("{}M", self.memory_mib),
+            "--vcpus",
+            &self.vcpus.to_string(),
+            "--on-reboot",
+            "destroy",
+        ]
+        .map(str::to_owned)
+        .to_vec()
+    }
+
+    /// The whole command for a shell, by the name the program has there.
+    pub fn command(&self, program: &str) -> String {
+        let quoted: Vec<_> = self.arguments().iter().map(|a| shell_quote(a)).collect();
+        format!("{program} {}", quoted.join(" "))
+    }
+}

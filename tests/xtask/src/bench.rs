@@ -1,0 +1,250 @@
+//! `cargo xtask bench`: what a guest's system calls cost, where nothing, Xen and
+//! xenner lie between it and the machine. The clock counts instructions, so the
+//! figures repeat from run to run, however busy the host.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use regex::bytes::Regex;
+use xenner_rigs::packages::{self, Cache, Kernel, KernelFiles};
+use xenner_rigs::qemu::{Clock, QemuSpec};
+use xenner_rigs::{Domain, RigK, RigSpec, RigX, Shell, guest, xenner};
+
+use crate::HOST_PACKAGES;
+
+/// A benchmark of minutes: one emulated CPU, each instruction counted.
+const LIMIT: Duration = Duration::from_secs(1500);
+const MEMORY_MIB: u32 = 256;
+
+/// In the order of the table.
+const OPERATIONS: [(&str, &str); 9] = [
+    ("boot", "boot to /init"),
+    ("getppid", "getppid"),
+    ("read-zero", "read 1 byte of /dev/zero"),
+    ("page-fault", "anonymous page fault"),
+    ("mmap-touch-munmap", "mmap + touch + munmap"),
+    ("signal-self", "signal to self"),
+    ("pipe-ping-pong", "pipe ping-pong"),
+    ("fork-exit-wait", "fork + exit + wait"),
+    ("fork-exec-wait", "fork + exec + wait"),
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+enum Place {
+    /// The kernel alone on the machine
+    Bare,
+    /// A PV domain of Xen 4.17
+    Xen,
+    /// A PV guest of xenner on KVM
+    Xenner,
+}
+
+/// The same kernel and program everywhere: one vCPU, 256 MiB, Debian's cloud
+/// kernel. Figures are instructions per operation.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Only these places
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["bare", "xen", "xenner"])]
+    places: Vec<Place>,
+}
+
+type Figures = BTreeMap<String, u64>;
+
+/// Runs the chore.
+pub fn main(arguments: &Arguments) -> Result<ExitCode> {
+    packages::install(HOST_PACKAGES)?;
+    let cache = Cache::open()?;
+    let kernel = cache.kernel(Kernel::CLOUD)?;
+    let mut columns = Vec::new();
+    for &place in &arguments.places {
+        eprintln!("Measuring: {place:?}");
+        let console = match place {
+            Place::Bare => bare(&kernel)?,
+            Place::Xen => xen(&kernel)?,
+            Place::Xenner => on_xenner(&kernel)?,
+        };
+        let figures = read(&console).with_context(|| format!("{place:?} said:\n{console}"))?;
+        columns.push((place, figures));
+    }
+    if arguments.json {
+        println!("{}", json(&kernel.release, &columns)?);
+    } else {
+        print!("{}", table(&kernel.release, &columns));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn spec() -> RigSpec {
+    RigSpec::default().counting_instructions()
+}
+
+fn bare(kernel: &KernelFiles) -> Result<String> {
+    let dir = tempfile::tempdir().context("Cannot create a temporary directory")?;
+    let initrd = dir.path().join("initrd");
+    guest::initramfs()?.write(&initrd)?;
+    let mut machine = QemuSpec {
+        cpu: "EPYC,-smap".into(),
+        memory_mib: MEMORY_MIB,
+        cpus: 1,
+        clock: Clock::Instructions,
+        kernel: kernel.image.clone(),
+        append: "console=ttyS0 quiet tsc=reliable mitigations=off xenner.test=bench,poweroff"
+            .into(),
+        initrd: initrd.to_string_lossy().into_owned(),
+        share: None,
+        extra: Vec::new(),
+    }
+    .spawn()?;
+    machine
+        .console
+        .expect(&Regex::new("bench: (done|.*failed)")?, LIMIT)?;
+    Ok(machine.console.text())
+}
+
+/// Puts the guest's kernel and initial file system into a rig.
+fn provide(shell: &Shell, kernel: &KernelFiles) -> Result<()> {
+    shell.put(&kernel.image, "vmlinuz")?;
+    guest::initramfs()?.write(&shell.share().join("initrd"))?;
+    Ok(())
+}
+
+fn xen(kernel: &KernelFiles) -> Result<String> {
+    let mut rig = RigX::boot(&spec())?;
+    provide(&rig.shell, kernel)?;
+    let domain = Domain::pv(
+        "bench",
+        "/share/vmlinuz",
+        "/share/initrd",
+        "console=hvc0 quiet mitigations=off xenner.test=bench,poweroff",
+    );
+    let ended = rig.run_domain(&domain, LIMIT)?;
+    if ended.reason != Some(0) {
+        bail!(
+            "The domain did not power off: {}\n{}",
+            ended.xl,
+            ended.console
+        );
+    }
+    Ok(ended.console)
+}
+
+fn on_xenner(kernel: &KernelFiles) -> Result<String> {
+    let mut rig = RigK::boot(&spec().program(xenner::build()?, "/usr/bin/xenner"))?;
+    provide(&rig.shell, kernel)?;
+    let guest = xenner::Guest {
+        kernel: "/share/vmlinuz".into(),
+        initrd: "/share/initrd".into(),
+        append: "console=hvc0 quiet mitigations=off xenner.test=bench,poweroff".into(),
+        memory_mib: MEMORY_MIB,
+        vcpus: 1,
+    };
+    let output = rig.run(&guest.command("xenner"), LIMIT)?;
+    Ok(output.text)
+}
+
+/// The lines `bench: NAME FIGURE`, up to `bench: done`.
+fn read(console: &str) -> Result<Figures> {
+    let lines = console
+        .lines()
+        .filter_map(|line| line.trim_end().strip_prefix("bench: "));
+    let mut figures = Figures::new();
+    for line in lines {
+        if line == "done" {
+            return Ok(figures);
+        }
+        let (name, figure) = line
+            .split_once(' ')
+            .context("A line of the benchmark has no figure")?;
+        let figure = figure
+            .parse()
+            .with_context(|| format!("{name}: {figure:?} is no figure"))?;
+        figures.insert(name.into(), figure);
+    }
+    bail!("The benchmark did not finish")
+}
+
+fn json(release: &str, columns: &[(Place, Figures)]) -> Result<String> {
+    let places: BTreeMap<_, _> = columns
+        .iter()
+        .map(|(place, figures)| (format!("{place:?}").to_lowercase(), figures))
+        .collect();
+    let value = serde_json::json!({
+        "kernel": release,
+        "unit": "instructions per operation",
+        "places": places,
+    });
+    Ok(serde_json::to_string_pretty(&value)?)
+}
+
+/// Each figure, and from the second column on its ratio to the first.
+fn table(release: &str, columns: &[(Place, Figures)]) -> String {
+    let mut lines = vec![format!("Instructions per operation, Linux {release}")];
+    let mut head = format!("{:<30}", "");
+    for (place, _) in columns {
+        head += &format!("{:>24}", format!("{place:?}"));
+    }
+    lines.push(head);
+    for (name, title) in OPERATIONS {
+        let mut line = format!("{title:<30}");
+        let first = columns.first().and_then(|(_, figures)| figures.get(name));
+        for (index, (_, figures)) in columns.iter().enumerate() {
+            let Some(&figure) = figures.get(name) else {
+                line += &format!("{:>24}", "-");
+                continue;
+            };
+            let ratio = first
+                .filter(|_| index > 0)
+                .map(|&first| figure as f64 / first as f64);
+            let ratio = ratio.map_or_else(String::new, |r| format!("{r:.2}x"));
+            line += &format!("{:>15}{ratio:>9}", grouped(figure));
+        }
+        lines.push(line);
+    }
+    lines.join("\n") + "\n"
+}
+
+/// 1234567 as "1 234 567".
+fn grouped(figure: u64) -> String {
+    let digits = figure.to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(' ');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_read_and_shown() {
+        let console = "init: up\r\nbench: boot 1610000000\r\nbench: getppid 383\r\nbench: done\r\n[ 2.0] reboot\r\n";
+        let bare = read(console).expect("figures");
+        assert_eq!(bare["getppid"], 383);
+        let twice = bare
+            .iter()
+            .map(|(name, figure)| (name.clone(), figure * 2))
+            .collect();
+        let table = table("6.1", &[(Place::Bare, bare), (Place::Xen, twice)]);
+        assert!(
+            table.contains("1 610 000 000") && table.contains("2.00x"),
+            "{table}"
+        );
+    }
+
+    #[test]
+    fn a_benchmark_cut_short_is_an_error() {
+        assert!(read("bench: getppid 383\npanic").is_err());
+        assert!(read("bench: fork failed: x\nbench: done").is_err());
+    }
+}
