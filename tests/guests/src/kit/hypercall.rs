@@ -29,6 +29,8 @@ pub const EPERM: Ret = Ret(-1);
 pub const ENOENT: Ret = Ret(-2);
 /// No such domain.
 pub const ESRCH: Ret = Ret(-3);
+/// No such device or address.
+pub const ENXIO: Ret = Ret(-6);
 /// Not accessible.
 pub const EACCES: Ret = Ret(-13);
 /// Bad address.

@@ -77,6 +77,11 @@ impl Page {
         mfn_of(self.0)
     }
 
+    /// Machine address of the entry at this index, when it is a page table: the `ptr` of an `mmu_update`.
+    pub fn entry(self, index: u64) -> u64 {
+        (self.mfn() << 12) + index * 8
+    }
+
     /// Its pseudo-physical frame.
     pub fn pfn(self) -> u64 {
         pfn_of(self.0)

@@ -285,16 +285,21 @@ pub fn table() -> [TrapInfo; 21] {
     table
 }
 
-/// Registers the stubs.
-pub fn init() {
-    let table = table();
-    call1(__HYPERVISOR_set_trap_table, &table);
+/// Registers the stubs, and nothing else.
+pub fn reset() {
+    call1(__HYPERVISOR_set_trap_table, 0);
+    set_trap_table(&table());
     call3(
         __HYPERVISOR_set_callbacks,
         stub(EVENT),
         stub(FAILSAFE),
         stub(SYSCALL),
     );
+}
+
+/// Registers the stubs and maps the shared info page, which holds CR2.
+pub fn init() {
+    reset();
     events::init(start_info().shared_info.0);
 }
 

@@ -5,6 +5,10 @@
 //! a hypervisor that confines the guest otherwise need not have it.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
+#![allow(
+    clippy::needless_borrows_for_generic_args,
+    reason = "as a hypercall argument a reference is its address, a number is itself"
+)]
 
 #[cfg(not(target_os = "none"))]
 fn main() {

@@ -22,10 +22,7 @@ pub fn run() {
 }
 
 fn domain(domid: DomId) -> XenMemoryDomain {
-    XenMemoryDomain {
-        domid,
-        ..XenMemoryDomain::default()
-    }
+    XenMemoryDomain { domid }
 }
 
 fn queries() {

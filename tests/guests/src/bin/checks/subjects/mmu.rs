@@ -378,8 +378,8 @@ fn upper_levels() {
     );
     eq("mmu.upper.map_next", set_leaf(base + 4096, table(data)), OK);
     eq("mmu.upper.read_next", peek(base + 4096), 0x5a);
-    let l2_entry = |index: u64| l2.mfn() << 12 | index * 8;
-    let l3_entry = |index: u64| l3.mfn() << 12 | index * 8;
+    let l2_entry = |index: u64| l2.entry(index);
+    let l3_entry = |index: u64| l3.entry(index);
     eq(
         "mmu.upper.l2_second",
         mmu_update(l2_entry(1), table(l1)),

@@ -85,13 +85,13 @@ fn typecount() {
     mmuext(MMUEXT_UNPIN_TABLE, open.mfn(), 0);
     see(
         "typecount.l1_maps_table_writable",
-        mmu_update(l1.mfn() << 12 | 16, l2.mfn() << 12 | P | W | U),
+        mmu_update(l1.entry(2), l2.mfn() << 12 | P | W | U),
     );
     see(
         "typecount.l1_maps_table_read_only",
-        mmu_update(l1.mfn() << 12 | 16, l2.mfn() << 12 | P | U),
+        mmu_update(l1.entry(2), l2.mfn() << 12 | P | U),
     );
-    mmu_update(l1.mfn() << 12 | 16, 0);
+    mmu_update(l1.entry(2), 0);
     mmuext(MMUEXT_UNPIN_TABLE, l4.mfn(), 0);
 }
 

@@ -1,10 +1,14 @@
 //! The subjects in the order they run.
 
-use xenner_guests::{boot, report};
+use xenner_guests::{boot, report, trap};
 
 mod debug;
+mod descriptors;
 mod events;
+mod fifo;
+mod grants;
 mod memory;
+mod misc;
 mod mmu;
 mod mmuext;
 mod multicall;
@@ -12,6 +16,8 @@ mod privileged;
 mod refused;
 mod sched;
 mod traps;
+mod usermode;
+mod vcpus;
 mod version;
 
 const SUBJECTS: &[(&str, fn())] = &[
@@ -26,6 +32,12 @@ const SUBJECTS: &[(&str, fn())] = &[
     ("debug", debug::run),
     ("sched", sched::run),
     ("events", events::run),
+    ("descriptors", descriptors::run),
+    ("usermode", usermode::run),
+    ("misc", misc::run),
+    ("grants", grants::run),
+    ("vcpus", vcpus::run),
+    ("fifo", fifo::run),
 ];
 
 xenner_guests::guest!(main);
@@ -41,6 +53,7 @@ fn asked_for(subject: &str) -> bool {
 fn main() {
     for (name, run) in SUBJECTS {
         if asked_for(name) {
+            trap::reset();
             run();
         }
     }
