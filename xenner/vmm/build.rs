@@ -9,14 +9,25 @@ const TARGET: &str = "x86_64-unknown-none";
 fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
     let here = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
-    let root = here.ancestors().nth(2).expect("the crate lies two folders down").to_path_buf();
+    let root = here
+        .ancestors()
+        .nth(2)
+        .expect("the crate lies two folders down")
+        .to_path_buf();
     for watched in ["xenner/emu", "xenner/core", "xen-sys", "tests/guests"] {
         println!("cargo:rerun-if-changed={}", root.join(watched).display());
     }
     let target_dir = out.join("bare");
     let status = Command::new(env::var_os("CARGO").expect("cargo sets it"))
         .current_dir(&root)
-        .args(["build", "--release", "--package", "xenner-emu", "--target", TARGET])
+        .args([
+            "build",
+            "--release",
+            "--package",
+            "xenner-emu",
+            "--target",
+            TARGET,
+        ])
         .arg("--target-dir")
         .arg(&target_dir)
         // Flags for the host must not reach the bare target.

@@ -30,6 +30,10 @@ pub struct Config {
     pub max_pages: u64,
     /// Frames it owns at start, the first of them.
     pub nr_pages: u64,
+    /// The console's frame, granted to domain 0 as entry 0.
+    pub console: Mfn,
+    /// Xenstore's frame, granted to domain 0 as entry 1.
+    pub store: Mfn,
     /// The `shared_info` frame.
     pub shared_info: Mfn,
     /// First frame of the hypervisor's heap, for the bitmap of owned frames and
@@ -38,6 +42,9 @@ pub struct Config {
     pub heap_base: Mfn,
     /// Frames of the heap, at least [`crate::memory::heap_pages`].
     pub heap_pages: u64,
+    /// First frame of the record of page tables, a bit a frame of the domain's;
+    /// the host marks those the builder made.
+    pub tables: Mfn,
     /// Where the guest finds the machine-to-physical table.
     pub m2p: u64,
     /// Entries of that table.
@@ -108,9 +115,12 @@ impl Domain {
                 ram_base: Mfn(0),
                 max_pages: 0,
                 nr_pages: 0,
+                console: Mfn(0),
+                store: Mfn(0),
                 shared_info: Mfn(0),
                 heap_base: Mfn(0),
                 heap_pages: 0,
+                tables: Mfn(0),
                 m2p: 0,
                 m2p_entries: 0,
                 tsc_khz: 0,
@@ -145,6 +155,7 @@ impl Domain {
 /// first virtual CPU up. Runs once, before any guest code.
 pub fn start<M: Machine>(m: &mut M, d: &Domain) {
     crate::memory::init(m, &d.config);
+    crate::grant::init_reserved(m, &d.config, d.config.console, d.config.store);
     let time = crate::vcpu_op::time_info(d);
     for (id, vcpu) in d.vcpus.iter().enumerate() {
         let home = crate::vcpu_op::vcpu_info_home(d, id);

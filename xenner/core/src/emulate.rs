@@ -17,26 +17,35 @@ use crate::{Domain, Machine, Regs, Vcpu, cpuid, mmu, sched};
 const LONGEST: usize = 15;
 
 /// Instruction bytes, read one after the other.
-struct Code {
+pub(crate) struct Code {
     bytes: [u8; LONGEST],
     have: usize,
-    at: usize,
-    rex: u8,
-    operand16: bool,
+    pub(crate) at: usize,
+    pub(crate) rex: u8,
+    pub(crate) operand16: bool,
     repeat: bool,
 }
 
 impl Code {
-    /// Reads as many bytes from `rip` on as can be read.
-    fn fetch<M: Machine>(m: &mut M, rip: u64) -> Self {
+    /// Bytes at hand.
+    pub(crate) fn of(bytes: &[u8]) -> Self {
         let mut code = Self {
             bytes: [0; LONGEST],
-            have: 0,
+            have: bytes.len().min(LONGEST),
             at: 0,
             rex: 0,
             operand16: false,
             repeat: false,
         };
+        for (to, from) in code.bytes.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        code
+    }
+
+    /// Reads as many bytes from `rip` on as can be read.
+    pub(crate) fn fetch<M: Machine>(m: &mut M, rip: u64) -> Self {
+        let mut code = Self::of(&[]);
         let to_page_end = 4096 - (rip & 4095) as usize;
         let first = to_page_end.min(LONGEST);
         if m.copy_from_guest(Vaddr(rip), &mut code.bytes[..first])
@@ -51,14 +60,14 @@ impl Code {
         code
     }
 
-    fn next(&mut self) -> Option<u8> {
+    pub(crate) fn next(&mut self) -> Option<u8> {
         let byte = self.bytes[..self.have].get(self.at).copied()?;
         self.at += 1;
         Some(byte)
     }
 
     /// Skips prefixes, returns the opcode's first byte.
-    fn opcode(&mut self) -> Option<u8> {
+    pub(crate) fn opcode(&mut self) -> Option<u8> {
         loop {
             let byte = self.next()?;
             match byte {
@@ -76,7 +85,7 @@ impl Code {
 }
 
 /// A general register by its number in an instruction.
-fn register(r: &mut Regs, number: u8) -> &mut u64 {
+pub(crate) fn register(r: &mut Regs, number: u8) -> &mut u64 {
     match number & 15 {
         0 => &mut r.rax,
         1 => &mut r.rcx,

@@ -9,7 +9,7 @@ use crate::machine::Flush;
 use crate::regs::flags;
 use crate::vcpu::Callback;
 use crate::{
-    Domain, Machine, Regs, Vcpu, emulate, evtchn, hypercall, mmu, sched, time, trap, vcpu_op,
+    Domain, Machine, Regs, Vcpu, emulate, evtchn, hypercall, mmu, ptwr, sched, time, trap, vcpu_op,
 };
 
 /// Exception vectors.
@@ -104,6 +104,10 @@ fn page_fault<M: Machine>(
     const USER: u32 = 4;
     if error_code & PRESENT != 0 && mmu::admit_ring3(m, v, at) {
         return m.flush(Flush::Page(at));
+    }
+    const KERNEL_STORE: u32 = 3;
+    if v.in_kernel && error_code & KERNEL_STORE == KERNEL_STORE && ptwr::write(m, d, v, r, at) {
+        return;
     }
     const CR2: u64 = 16;
     m.store64(d.vcpus[v.id].vcpu_info().offset(CR2), at.0);

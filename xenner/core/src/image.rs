@@ -96,12 +96,6 @@ pub struct Boot {
     pub hole: [u64; 16],
     /// The first virtual CPU's context.
     pub context: xen_sys::arch_x86::VcpuGuestContext,
-    /// Ports the toolstack allocates before the guest runs, in order.
-    pub toolstack_ports: u32,
-    /// Console frame, for the reserved grant.
-    pub console: xen_sys::addr::Mfn,
-    /// Xenstore frame, for the reserved grant.
-    pub store: xen_sys::addr::Mfn,
 }
 
 /// Notifications, one bit a port.

@@ -107,8 +107,37 @@ pub fn install_hole<M: Machine>(m: &mut M, l4: Mfn) {
     }
 }
 
+/// The bit of a frame in the record of page tables.
+fn table_bit(d: &Domain, mfn: Mfn) -> Option<(Maddr, u64)> {
+    let index = mfn
+        .0
+        .checked_sub(d.config.ram_base.0)
+        .filter(|n| *n < d.config.max_pages)?;
+    Some((
+        d.config.tables.addr().offset(index / 64 * 8),
+        1 << (index % 64),
+    ))
+}
+
+/// Whether a frame is known to be a page table: pinned by itself, or one of
+/// those the builder made.
+pub fn is_table<M: Machine>(m: &M, d: &Domain, mfn: Mfn) -> bool {
+    table_bit(d, mfn).is_some_and(|(at, bit)| m.load64(at) & bit != 0)
+}
+
+/// Records whether a frame is a page table.
+pub fn mark_table<M: Machine>(m: &M, d: &Domain, mfn: Mfn, table: bool) {
+    if let Some((at, bit)) = table_bit(d, mfn) {
+        if table {
+            m.fetch_or64(at, bit);
+        } else {
+            m.fetch_and64(at, !bit);
+        }
+    }
+}
+
 /// Checks an entry the guest wants and gives it the user bit.
-fn accept<M: Machine>(m: &M, value: u64) -> Result<u64, Errno> {
+pub(crate) fn accept<M: Machine>(m: &M, value: u64) -> Result<u64, Errno> {
     if value & pte::PRESENT == 0 {
         return Ok(value);
     }
@@ -204,7 +233,7 @@ fn store_preserving<M: Machine>(m: &mut M, at: Maddr, value: u64) {
 }
 
 /// Slots 256 to 271 of a top-level table are not the guest's.
-fn refuse_hole<M: Machine>(m: &M, v: &Vcpu, at: Maddr) -> Result<(), Errno> {
+pub(crate) fn refuse_hole<M: Machine>(m: &M, v: &Vcpu, at: Maddr) -> Result<(), Errno> {
     let index = at.page_offset() as u64 / 8;
     if !(HOLE_FIRST..=HOLE_LAST).contains(&index) {
         return Ok(());
@@ -310,12 +339,18 @@ fn one_ext<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, op: MmuextOp) -> Ret
         }
     };
     match op.cmd {
-        MMUEXT_PIN_L1_TABLE | MMUEXT_PIN_L2_TABLE | MMUEXT_PIN_L3_TABLE | MMUEXT_UNPIN_TABLE => {
-            ram(m, op.mfn())?;
+        MMUEXT_PIN_L1_TABLE | MMUEXT_PIN_L2_TABLE | MMUEXT_PIN_L3_TABLE => {
+            let table = ram(m, op.mfn())?;
+            mark_table(m, d, table, true);
         }
         MMUEXT_PIN_L4_TABLE => {
             let l4 = ram(m, op.mfn())?;
             install_hole(m, l4);
+            mark_table(m, d, l4, true);
+        }
+        MMUEXT_UNPIN_TABLE => {
+            let table = ram(m, op.mfn())?;
+            mark_table(m, d, table, false);
         }
         MMUEXT_NEW_BASEPTR => {
             let l4 = ram(m, op.mfn())?;

@@ -173,6 +173,7 @@ fn initialise<M: Machine>(m: &mut M, d: &Domain, id: usize, arg: Vaddr) -> Ret {
         || slot.gdt_ents > 512 * 16
         || slot.ldt_ents > 8192
         || !m.is_ram(Mfn(slot.ctrlreg[3] >> 12))
+        || (slot.ctrlreg[1] != 0 && !m.is_ram(Mfn(slot.ctrlreg[1] >> 12)))
     {
         return Err(Errno::EINVAL);
     }

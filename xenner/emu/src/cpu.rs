@@ -4,7 +4,9 @@ use core::arch::asm;
 use core::mem::offset_of;
 use core::sync::atomic::Ordering;
 
-use xen_sys::arch_x86::{FIRST_RESERVED_GDT_BYTE, FLAT_RING3_CS32, FLAT_RING3_CS64, FLAT_RING3_SS64};
+use xen_sys::arch_x86::{
+    FIRST_RESERVED_GDT_BYTE, FLAT_RING3_CS32, FLAT_RING3_CS64, FLAT_RING3_SS64,
+};
 use xenner_core::entry::{self, Next};
 use xenner_core::image::*;
 use xenner_core::{Domain, MAX_VCPUS, Regs, Vcpu, evtchn};
@@ -38,7 +40,8 @@ pub struct Cpu {
 
 impl Cpu {
     /// Offset of the end of the stack; the CPU aligns it to 16 bytes.
-    pub const STACK_END: usize = size_of::<Self>() - (size_of::<Self>() - offset_of!(Self, stack) - STACK) & !15;
+    pub const STACK_END: usize =
+        size_of::<Self>() - (size_of::<Self>() - offset_of!(Self, stack) - STACK) & !15;
 
     const fn new(id: usize) -> Self {
         Self {
@@ -74,7 +77,9 @@ fn this() -> *mut Cpu {
     let cpu: *mut Cpu;
     // SAFETY: in ring 0 GS base is the address of this virtual CPU's `Cpu`,
     // whose field `this` holds it too.
-    unsafe { asm!("mov {}, gs:[{}]", out(reg) cpu, const offset_of!(Cpu, this), options(nostack, readonly, preserves_flags)) };
+    unsafe {
+        asm!("mov {}, gs:[{}]", out(reg) cpu, const offset_of!(Cpu, this), options(nostack, readonly, preserves_flags))
+    };
     cpu
 }
 
@@ -357,5 +362,8 @@ extern "C" fn emu_ring0(r: &mut Regs) {
     let cr2: u64;
     // SAFETY: reads a register.
     unsafe { asm!("mov {}, cr2", out(reg) cr2, options(nomem, nostack, preserves_flags)) };
-    host::die("The emulator faulted: vector, rip, cr2", &[vector.into(), r.rip, cr2, r.error_code]);
+    host::die(
+        "The emulator faulted: vector, rip, cr2",
+        &[vector.into(), r.rip, cr2, r.error_code],
+    );
 }

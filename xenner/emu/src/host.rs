@@ -23,7 +23,12 @@ pub static DOORBELLS: Doorbells = Doorbells {
     to_guest: [const { core::sync::atomic::AtomicU64::new(0) }; 64],
 };
 /// Why the domain ended.
-pub static mut EPITAPH: Epitaph = Epitaph { length: 0, text: [0; 120], detail: 0, vcpu: 0 };
+pub static mut EPITAPH: Epitaph = Epitaph {
+    length: 0,
+    text: [0; 120],
+    detail: 0,
+    vcpu: 0,
+};
 /// The domain; see [`domain`].
 pub static mut DOMAIN: Domain = Domain::new();
 

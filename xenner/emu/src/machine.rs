@@ -79,7 +79,9 @@ fn rdmsr(msr: u32) -> u64 {
 
 /// Whether a guest-virtual range keeps clear of the emulator's.
 fn guest_range(at: Vaddr, bytes: usize) -> Result<(), Errno> {
-    let last = at.0.checked_add(bytes.saturating_sub(1) as u64).ok_or(Errno::EFAULT)?;
+    let last =
+        at.0.checked_add(bytes.saturating_sub(1) as u64)
+            .ok_or(Errno::EFAULT)?;
     if mmu::in_hole(at) || mmu::in_hole(Vaddr(last)) || (at.0 as i64) < 0 && at.0 < DIRECT_MAP {
         return Err(Errno::EFAULT);
     }
@@ -149,12 +151,22 @@ impl Machine for Ring0 {
 
     fn cmpxchg64(&self, at: Maddr, old: u64, new: u64) -> Result<u64, u64> {
         // SAFETY: as above.
-        unsafe { word::<AtomicU64>(at) }.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst)
+        unsafe { word::<AtomicU64>(at) }.compare_exchange(
+            old,
+            new,
+            Ordering::SeqCst,
+            Ordering::SeqCst,
+        )
     }
 
     fn cmpxchg32(&self, at: Maddr, old: u32, new: u32) -> Result<u32, u32> {
         // SAFETY: as above.
-        unsafe { word::<AtomicU32>(at) }.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst)
+        unsafe { word::<AtomicU32>(at) }.compare_exchange(
+            old,
+            new,
+            Ordering::SeqCst,
+            Ordering::SeqCst,
+        )
     }
 
     fn load32(&self, at: Maddr) -> u32 {
@@ -227,7 +239,11 @@ impl Machine for Ring0 {
     }
 
     fn hole_entry(&self, slot: usize) -> u64 {
-        host::boot().hole.get(slot.wrapping_sub(256)).copied().unwrap_or(0)
+        host::boot()
+            .hole
+            .get(slot.wrapping_sub(256))
+            .copied()
+            .unwrap_or(0)
     }
 
     fn load_cr3(&mut self, l4: Mfn) {
@@ -268,7 +284,9 @@ impl Machine for Ring0 {
     fn tsc(&self) -> u64 {
         let (low, high): (u32, u32);
         // SAFETY: reads a counter.
-        unsafe { asm!("rdtsc", out("eax") low, out("edx") high, options(nostack, nomem, preserves_flags)) };
+        unsafe {
+            asm!("rdtsc", out("eax") low, out("edx") high, options(nostack, nomem, preserves_flags))
+        };
         u64::from(high) << 32 | u64::from(low)
     }
 
@@ -318,7 +336,16 @@ impl Machine for Ring0 {
         };
         // SAFETY: callers check that the value is canonical; ring 0's own GS
         // base is the other one.
-        unsafe { wrmsr(msr, if Vaddr(value).is_canonical() { value } else { 0 }) };
+        unsafe {
+            wrmsr(
+                msr,
+                if Vaddr(value).is_canonical() {
+                    value
+                } else {
+                    0
+                },
+            )
+        };
     }
 
     fn set_debugreg(&mut self, nr: u32, value: u64) {
@@ -372,7 +399,9 @@ impl Machine for Ring0 {
     fn load_gdt(&mut self, frames: &[Mfn], _entries: u32) {
         let id = self.id();
         for page in 0..14 {
-            let entry = frames.get(page).map_or(0, |f| f.addr().0 | pte::PRESENT | pte::WRITABLE);
+            let entry = frames
+                .get(page)
+                .map_or(0, |f| f.addr().0 | pte::PRESENT | pte::WRITABLE);
             table_page(id, page, entry);
         }
         if frames.is_empty() {
@@ -384,7 +413,9 @@ impl Machine for Ring0 {
     fn load_ldt(&mut self, frames: &[Mfn], entries: u32) {
         let id = self.id();
         for page in 0..16 {
-            let entry = frames.get(page).map_or(0, |f| f.addr().0 | pte::PRESENT | pte::WRITABLE);
+            let entry = frames
+                .get(page)
+                .map_or(0, |f| f.addr().0 | pte::PRESENT | pte::WRITABLE);
             table_page(id, 16 + page, entry);
         }
         let selector = if entries == 0 { 0 } else { LDT_SELECTOR };

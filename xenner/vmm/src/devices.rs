@@ -28,7 +28,10 @@ pub struct GuestPage {
 impl GuestPage {
     /// The frame, which the builder chose and the memory holds.
     pub fn new(memory: &Memory, frame: Mfn) -> Self {
-        Self { memory: memory.clone(), at: frame.addr() }
+        Self {
+            memory: memory.clone(),
+            at: frame.addr(),
+        }
     }
 }
 
@@ -40,7 +43,9 @@ impl pv_ring::SharedPage for GuestPage {
     }
 
     fn load_u32(&self, offset: usize) -> u32 {
-        self.memory.load(self.at.offset(offset as u64)).unwrap_or_default()
+        self.memory
+            .load(self.at.offset(offset as u64))
+            .unwrap_or_default()
     }
 
     fn store_u32(&self, offset: usize, value: u32) {
@@ -59,22 +64,30 @@ impl pv_ring::SharedPage for GuestPage {
 impl xt_xenstore::ring::SharedPage for GuestPage {
     fn load(&self, offset: usize) -> Result<u32, xt_xenstore::ring::PageError> {
         let at = self.at.offset(offset as u64);
-        self.memory.load(at).map_err(|_| xt_xenstore::ring::PageError)
+        self.memory
+            .load(at)
+            .map_err(|_| xt_xenstore::ring::PageError)
     }
 
     fn store(&self, offset: usize, value: u32) -> Result<(), xt_xenstore::ring::PageError> {
         let at = self.at.offset(offset as u64);
-        self.memory.store(at, value).map_err(|_| xt_xenstore::ring::PageError)
+        self.memory
+            .store(at, value)
+            .map_err(|_| xt_xenstore::ring::PageError)
     }
 
     fn read(&self, offset: usize, to: &mut [u8]) -> Result<(), xt_xenstore::ring::PageError> {
         let at = self.at.offset(offset as u64);
-        self.memory.read(at, to).map_err(|_| xt_xenstore::ring::PageError)
+        self.memory
+            .read(at, to)
+            .map_err(|_| xt_xenstore::ring::PageError)
     }
 
     fn write(&self, offset: usize, from: &[u8]) -> Result<(), xt_xenstore::ring::PageError> {
         let at = self.at.offset(offset as u64);
-        self.memory.write(at, from).map_err(|_| xt_xenstore::ring::PageError)
+        self.memory
+            .write(at, from)
+            .map_err(|_| xt_xenstore::ring::PageError)
     }
 }
 
@@ -91,14 +104,21 @@ pub struct Channel {
 impl Channel {
     /// The end of `port`, whose notifications are told at `to_guest`.
     pub fn new(vm: Arc<VmFd>, memory: Memory, to_guest: Maddr, port: u32) -> Self {
-        Self { vm, memory, to_guest, port }
+        Self {
+            vm,
+            memory,
+            to_guest,
+            port,
+        }
     }
 }
 
 impl EventChannel for Channel {
     fn notify(&self) -> Result<(), Errno> {
         let word = self.to_guest.offset(u64::from(self.port / 64) * 8);
-        self.memory.fetch_or(word, 1 << (self.port % 64)).map_err(|_| Errno::EIO)?;
+        self.memory
+            .fetch_or(word, 1 << (self.port % 64))
+            .map_err(|_| Errno::EIO)?;
         // To the first virtual CPU, which passes the event on.
         crate::kvm::interrupt(&self.vm, 0, VECTOR_HOST);
         Ok(())
@@ -141,7 +161,11 @@ impl ConsoleThread {
         let thread = std::thread::Builder::new()
             .name("console".into())
             .spawn(move || serve_console(back, &doorbell, &stopped, &*io))?;
-        Ok(Self { stop, stats, thread: Some(thread) })
+        Ok(Self {
+            stop,
+            stats,
+            thread: Some(thread),
+        })
     }
 }
 
@@ -265,7 +289,10 @@ fn domain_info(domid: DomId, info: &StoreInfo, store_port: u32) -> DomainInfo {
         memory_target: info.pages.0 * 4,
         memory_static_max: info.pages.1 * 4,
         vcpus_online: (0..info.vcpus.1).map(|n| n < info.vcpus.0).collect(),
-        store: RingInfo { ring_ref: info.frames.0.0, port: store_port.into() },
+        store: RingInfo {
+            ring_ref: info.frames.0.0,
+            port: store_port.into(),
+        },
         console: Some(ConsoleInfo {
             ring: RingInfo {
                 ring_ref: info.frames.1.0,

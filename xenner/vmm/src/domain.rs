@@ -111,7 +111,10 @@ impl Vmm {
         let kernel = KernelImage::parse(&spec.kernel, spec.cache.as_ref())?;
         let elf = ElfImage::parse(kernel.elf())?;
         let kernel = PvKernel::new(&elf)?;
-        let heap_pages = 1 + xenner_core::memory::heap_pages(spec.max_pages, GRANT_FRAMES);
+        // First shared_info, then the record of page tables, then the rest.
+        let table_pages = spec.max_pages.div_ceil(8 * PAGE_SIZE as u64);
+        let heap_pages =
+            1 + table_pages + xenner_core::memory::heap_pages(spec.max_pages, GRANT_FRAMES);
         let mut memory = Memory::new(spec.nr_pages, spec.max_pages, heap_pages)?;
         memory.fill_m2p()?;
         let shared_info = Mfn(HEAP_BASE >> 12);
@@ -135,8 +138,11 @@ impl Vmm {
             vcpus.push(machine.new_vcpu(id, &hole, start)?);
         }
         let first = vcpus.first().ok_or(VmmError::NoVcpus)?;
-        let tsc_khz = first.get_tsc_khz().doing("tell the time stamp counter's frequency")?;
-        let config = config(spec, &memory, shared_info, tsc_khz, kind);
+        let tsc_khz = first
+            .get_tsc_khz()
+            .doing("tell the time stamp counter's frequency")?;
+        let config = config(spec, &memory, shared_info, tsc_khz, kind, &image);
+        mark_tables(&memory, &config, &image)?;
         let context = first_context(&image);
         let shared = Shared::new(memory.clone(), hole, console);
         let abi = match (inside, ring0) {
@@ -154,7 +160,13 @@ impl Vmm {
             )),
             (None, None) => return Err(VmmError::NoVcpus),
         };
-        Ok(Self { machine, shared, abi, image, vcpus })
+        Ok(Self {
+            machine,
+            shared,
+            abi,
+            image,
+            vcpus,
+        })
     }
 
     /// An eventfd that is signalled when the guest notifies a port.
@@ -162,12 +174,18 @@ impl Vmm {
     /// # Errors
     /// [`VmmError`].
     pub fn doorbell(&self, port: u32) -> Result<EventFd, VmmError> {
-        let system = |source| VmmError::System { what: "create an eventfd", source };
+        let system = |source| VmmError::System {
+            what: "create an eventfd",
+            source,
+        };
         let fd = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC).map_err(system)?;
         match &self.abi {
             Abi::Inside(emulator) => {
                 let at = kvm_ioctls::IoEventAddress::Pio(u64::from(PORT_DOORBELL));
-                self.machine.vm.register_ioevent(&fd, &at, port).doing("register a doorbell")?;
+                self.machine
+                    .vm
+                    .register_ioevent(&fd, &at, port)
+                    .doing("register a doorbell")?;
                 let word = emulator.doorbells.offset(u64::from(port / 64) * 8);
                 self.shared.memory.fetch_or(word, 1 << (port % 64))?;
             }
@@ -183,7 +201,12 @@ impl Vmm {
             Abi::Inside(e) => e.doorbells.offset(offset_of!(Doorbells, to_guest) as u64),
             Abi::Outside(outside) => outside.to_guest(),
         };
-        Channel::new(self.machine.vm.clone(), self.shared.memory.clone(), to_guest, port)
+        Channel::new(
+            self.machine.vm.clone(),
+            self.shared.memory.clone(),
+            to_guest,
+            port,
+        )
     }
 
     /// Starts the console's back end.
@@ -193,8 +216,12 @@ impl Vmm {
     pub fn attach_console(&self, io: Arc<dyn ConsoleIo>) -> Result<ConsoleThread, VmmError> {
         let page = GuestPage::new(&self.shared.memory, self.image.console_mfn);
         let doorbell = self.doorbell(CONSOLE_PORT)?;
-        ConsoleThread::spawn(page, self.channel(CONSOLE_PORT), doorbell, io)
-            .map_err(|source| VmmError::System { what: "start the console", source })
+        ConsoleThread::spawn(page, self.channel(CONSOLE_PORT), doorbell, io).map_err(|source| {
+            VmmError::System {
+                what: "start the console",
+                source,
+            }
+        })
     }
 
     /// Starts xenstore.
@@ -209,8 +236,12 @@ impl Vmm {
         let page = GuestPage::new(&self.shared.memory, self.image.xenstore_mfn);
         let doorbell = self.doorbell(STORE_PORT)?;
         let channel = self.channel(STORE_PORT);
-        devices::spawn_xenstore(DomId(DOMID), info, page, channel, doorbell, socket)
-            .map_err(|source| VmmError::System { what: "start xenstore", source })
+        devices::spawn_xenstore(DomId(DOMID), info, page, channel, doorbell, socket).map_err(
+            |source| VmmError::System {
+                what: "start xenstore",
+                source,
+            },
+        )
     }
 
     /// What the virtual CPU threads share.
@@ -233,15 +264,25 @@ impl Vmm {
                     Abi::Inside(emulator) => vcpu::run(fd, id, &shared, &emulator),
                     Abi::Outside(outside) => outside::run(fd, id, &outside),
                 })
-                .map_err(|source| VmmError::System { what: "start a virtual CPU's thread", source })?;
+                .map_err(|source| VmmError::System {
+                    what: "start a virtual CPU's thread",
+                    source,
+                })?;
             threads.push(thread);
         }
         if std::env::var_os("XENNER_DEBUG").is_some() {
             let shared = self.shared.clone();
-            std::thread::spawn(move || loop {
-                std::thread::sleep(std::time::Duration::from_secs(2));
-                if shared.stopping() { break; }
-                for t in &threads { use vmm_sys_util::signal::Killable; let _ = t.kill(vcpu::kick_signal()); }
+            std::thread::spawn(move || {
+                loop {
+                    std::thread::sleep(std::time::Duration::from_secs(2));
+                    if shared.stopping() {
+                        break;
+                    }
+                    for t in &threads {
+                        use vmm_sys_util::signal::Killable;
+                        let _ = t.kill(vcpu::kick_signal());
+                    }
+                }
             });
         }
         let exit = self.shared.wait();
@@ -255,9 +296,13 @@ fn config(
     shared_info: Mfn,
     tsc_khz: u32,
     kind: Kind,
+    image: &PvImage,
 ) -> Config {
+    let table_pages = spec.max_pages.div_ceil(8 * PAGE_SIZE as u64);
     let (tsc_to_system_mul, tsc_shift) = tsc_scale(tsc_khz);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     let (kernel_cs, kernel_ss) = kind.kernel_selectors();
     Config {
         domid: DOMID,
@@ -266,8 +311,11 @@ fn config(
         max_pages: memory.max_pages(),
         nr_pages: memory.nr_pages(),
         shared_info,
-        heap_base: Mfn(shared_info.0 + 1),
-        heap_pages: memory.heap_pages() - 1,
+        console: image.console_mfn,
+        store: image.xenstore_mfn,
+        tables: Mfn(shared_info.0 + 1),
+        heap_base: Mfn(shared_info.0 + 1 + table_pages),
+        heap_pages: memory.heap_pages() - 1 - table_pages,
         m2p: M2P,
         m2p_entries: (RAM_BASE >> 12) + memory.max_pages(),
         tsc_khz,
@@ -306,7 +354,9 @@ fn hypercall_page() -> Vec<u8> {
     for (nr, slot) in page.chunks_exact_mut(32).enumerate() {
         let nr = nr as u8;
         // push rcx; push r11; mov eax, nr; syscall; pop r11; pop rcx; ret
-        let mut code = vec![0x51, 0x41, 0x53, 0xb8, nr, 0, 0, 0, 0x0f, 0x05, 0x41, 0x5b, 0x59, 0xc3];
+        let mut code = vec![
+            0x51, 0x41, 0x53, 0xb8, nr, 0, 0, 0, 0x0f, 0x05, 0x41, 0x5b, 0x59, 0xc3,
+        ];
         if u64::from(nr) == xen_sys::hypercall::__HYPERVISOR_iret {
             // push rcx; push r11; push rax; mov eax, nr; syscall
             code = vec![0x51, 0x41, 0x53, 0x50, 0xb8, nr, 0, 0, 0, 0x0f, 0x05];
@@ -336,6 +386,15 @@ fn build_kernel(
         memory.write(page.addr(), &hypercall_page())?;
     }
     Ok(image)
+}
+
+/// Records the page tables the builder made.
+fn mark_tables(memory: &Memory, config: &Config, image: &PvImage) -> Result<(), MemError> {
+    let tables = &image.layout.page_tables;
+    for pfn in tables.pfn.0..tables.pfn.0 + tables.pages {
+        memory.fetch_or(config.tables.addr().offset(pfn / 64 * 8), 1 << (pfn % 64))?;
+    }
+    Ok(())
 }
 
 /// The first virtual CPU's registers, as `xen.h` describes under "Start-of-day".

@@ -59,7 +59,11 @@ impl Emulator {
             memory.write(Maddr(at), data)?;
             end = end.max(at + segment.p_memsz);
             let writable = if segment.is_write() { pte::WRITABLE } else { 0 };
-            let no_execute = if segment.is_executable() { 0 } else { NO_EXECUTE };
+            let no_execute = if segment.is_executable() {
+                0
+            } else {
+                NO_EXECUTE
+            };
             permissions.push((at..at + segment.p_memsz, writable | no_execute));
         }
         let hole = Hole::build(memory, Maddr(end.next_multiple_of(4096)), &permissions)?;
@@ -76,8 +80,18 @@ impl Emulator {
         for (index, word) in words.iter_mut().enumerate() {
             *word = memory.load(Maddr(IMAGE_BASE + index as u64 * 8))?;
         }
-        let [magic, entry, boot, doorbells, epitaph, cpus, cpu_size, stack_end, tables, counters] =
-            words;
+        let [
+            magic,
+            entry,
+            boot,
+            doorbells,
+            epitaph,
+            cpus,
+            cpu_size,
+            stack_end,
+            tables,
+            counters,
+        ] = words;
         if magic != MAGIC {
             return Err(EmulatorError::Damaged("no header"));
         }
@@ -97,6 +111,7 @@ impl Emulator {
 
     /// End of a virtual CPU's stack, where the guest's registers end too.
     pub fn stack_end(&self, vcpu: usize) -> Maddr {
-        self.cpus.offset(vcpu as u64 * self.cpu_size + self.stack_end)
+        self.cpus
+            .offset(vcpu as u64 * self.cpu_size + self.stack_end)
     }
 }

@@ -72,7 +72,10 @@ impl Kind {
     /// What this host has, by the processor's flags.
     pub fn detect() -> Self {
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let flags = cpuinfo.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
+        let flags = cpuinfo
+            .lines()
+            .find(|line| line.starts_with("flags"))
+            .unwrap_or_default();
         let has = |flag| flags.split_whitespace().any(|word| word == flag);
         if has("vmx") {
             Self::Vmx
@@ -122,10 +125,17 @@ impl Machine {
             }
         }
         let vm = kvm.create_vm().doing("create a virtual machine")?;
-        let mut split = kvm_enable_cap { cap: KVM_CAP_SPLIT_IRQCHIP, ..Default::default() };
+        let mut split = kvm_enable_cap {
+            cap: KVM_CAP_SPLIT_IRQCHIP,
+            ..Default::default()
+        };
         split.args[0] = 24;
-        vm.enable_cap(&split).doing("create the interrupt controllers")?;
-        let mut x2apic = kvm_enable_cap { cap: KVM_CAP_X2APIC_API, ..Default::default() };
+        vm.enable_cap(&split)
+            .doing("create the interrupt controllers")?;
+        let mut x2apic = kvm_enable_cap {
+            cap: KVM_CAP_X2APIC_API,
+            ..Default::default()
+        };
         x2apic.args[0] = u64::from(KVM_X2APIC_API_USE_32BIT_IDS);
         vm.enable_cap(&x2apic).doing("use x2APIC numbers")?;
         for (slot, (start, length, host)) in memory.regions().enumerate() {
@@ -140,7 +150,12 @@ impl Machine {
             // machine, and the host reaches it by volatile copies only.
             unsafe { vm.set_user_memory_region(region) }.doing("take the domain's memory")?;
         }
-        let mut machine = Self { kvm, vm: Arc::new(vm), cpuid: CpuidTable(Vec::new()), xcr0: 1 };
+        let mut machine = Self {
+            kvm,
+            vm: Arc::new(vm),
+            cpuid: CpuidTable(Vec::new()),
+            xcr0: 1,
+        };
         machine.choose_cpuid()?;
         Ok(machine)
     }
@@ -186,7 +201,9 @@ impl Machine {
     /// Whether the processor has a feature: register 1 ebx, 2 ecx, 3 edx.
     fn has(&self, leaf: u32, register: usize, bit: u32) -> bool {
         self.cpuid.0.iter().any(|e| {
-            e.function == leaf && e.index == 0 && [e.eax, e.ebx, e.ecx, e.edx][register] >> bit & 1 != 0
+            e.function == leaf
+                && e.index == 0
+                && [e.eax, e.ebx, e.ecx, e.edx][register] >> bit & 1 != 0
         })
     }
 
@@ -195,9 +212,13 @@ impl Machine {
     /// # Errors
     /// [`KvmError`].
     pub fn new_vcpu(&self, id: usize, hole: &Hole, start: Start) -> Result<VcpuFd, KvmError> {
-        let vcpu = self.vm.create_vcpu(id as u64).doing("create a virtual CPU")?;
+        let vcpu = self
+            .vm
+            .create_vcpu(id as u64)
+            .doing("create a virtual CPU")?;
         let entries = self.cpuid.of(id);
-        let cpuid = CpuId::from_entries(&entries).map_err(|_| KvmError::Missing("room for CPUID"))?;
+        let cpuid =
+            CpuId::from_entries(&entries).map_err(|_| KvmError::Missing("room for CPUID"))?;
         vcpu.set_cpuid2(&cpuid).doing("take the CPUID table")?;
         self.set_system_registers(&vcpu, id, hole, start)?;
         let regs = kvm_regs {
@@ -209,9 +230,13 @@ impl Machine {
             rflags: 2,
             ..Default::default()
         };
-        vcpu.set_regs(&regs).doing("set a virtual CPU's registers")?;
+        vcpu.set_regs(&regs)
+            .doing("set a virtual CPU's registers")?;
         if self.has(1, 2, 26) {
-            let mut xcrs = kvm_xcrs { nr_xcrs: 1, ..Default::default() };
+            let mut xcrs = kvm_xcrs {
+                nr_xcrs: 1,
+                ..Default::default()
+            };
             xcrs.xcrs[0].value = self.xcr0;
             vcpu.set_xcrs(&xcrs).doing("set XCR0")?;
         }
@@ -237,11 +262,23 @@ impl Machine {
             g: 1,
             ..Default::default()
         };
-        let data = kvm_segment { selector: 16, type_: 3, l: 0, db: 1, ..code };
+        let data = kvm_segment {
+            selector: 16,
+            type_: 3,
+            l: 0,
+            db: 1,
+            ..code
+        };
         sregs.cs = code;
         (sregs.ds, sregs.es, sregs.ss) = (data, data, data);
         (sregs.fs, sregs.gs) = (data, data);
-        sregs.tr = kvm_segment { limit: 103, selector: 24, type_: 11, present: 1, ..Default::default() };
+        sregs.tr = kvm_segment {
+            limit: 103,
+            selector: 24,
+            type_: 11,
+            present: 1,
+            ..Default::default()
+        };
         sregs.cr0 = CR0;
         sregs.cr3 = hole.boot_l4.addr().0;
         sregs.cr4 = CR4;
@@ -257,7 +294,8 @@ impl Machine {
         if matches!(start, Start::Outside) {
             outside_tables(&mut sregs, id);
         }
-        vcpu.set_sregs(&sregs).doing("set a virtual CPU's registers")?;
+        vcpu.set_sregs(&sregs)
+            .doing("set a virtual CPU's registers")?;
         if matches!(start, Start::Outside) {
             set_outside_msrs(vcpu)?;
         }
@@ -271,7 +309,11 @@ fn outside_tables(sregs: &mut kvm_sregs, id: usize) {
     sregs.cs.selector = RING0_CS;
     sregs.ss.selector = RING0_SS;
     (sregs.ds, sregs.es, sregs.fs, sregs.gs) = {
-        let user = kvm_segment { selector: USER_SS, dpl: 3, ..sregs.ss };
+        let user = kvm_segment {
+            selector: USER_SS,
+            dpl: 3,
+            ..sregs.ss
+        };
         (user, user, user, user)
     };
     (sregs.idt.base, sregs.idt.limit) = (IDT_BASE, 0xfff);
@@ -288,9 +330,14 @@ fn set_outside_msrs(vcpu: &VcpuFd) -> Result<(), KvmError> {
         (0xc000_0083, SYSCALL_TARGET),
         (0xc000_0084, 0x4_7700),
     ]
-    .map(|(index, data)| kvm_msr_entry { index, data, ..Default::default() });
+    .map(|(index, data)| kvm_msr_entry {
+        index,
+        data,
+        ..Default::default()
+    });
     let msrs = Msrs::from_entries(&entries).map_err(|_| KvmError::Missing("room for registers"))?;
-    vcpu.set_msrs(&msrs).doing("set a virtual CPU's system call entry")?;
+    vcpu.set_msrs(&msrs)
+        .doing("set a virtual CPU's system call entry")?;
     Ok(())
 }
 
@@ -328,7 +375,11 @@ impl CpuidTable {
             entry.function == leaf && (entry.flags & INDEXED == 0 || entry.index == subleaf)
         });
         found.map_or([0; 4], |e| {
-            let ebx = if leaf == 1 { e.ebx & 0x00ff_ffff | (id as u32) << 24 } else { e.ebx };
+            let ebx = if leaf == 1 {
+                e.ebx & 0x00ff_ffff | (id as u32) << 24
+            } else {
+                e.ebx
+            };
             [e.eax, ebx, e.ecx, e.edx]
         })
     }

@@ -8,7 +8,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use vm_memory::{AtomicInteger, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, VolatileMemory};
+use vm_memory::{
+    AtomicInteger, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion,
+    VolatileMemory,
+};
 use xen_sys::addr::{Maddr, Mfn, PAGE_SIZE, Pfn};
 use xenner_core::image::{HEAP_BASE, IMAGE_BASE, M2P_BASE, RAM_BASE};
 use xt_builder::MemoryError;
@@ -63,14 +66,19 @@ impl Memory {
             mib: max_pages / 256,
             source,
         })?;
-        Ok(Self { map: Arc::new(map), nr_pages, max_pages, heap_pages })
+        Ok(Self {
+            map: Arc::new(map),
+            nr_pages,
+            max_pages,
+            heap_pages,
+        })
     }
 
     /// The regions: guest-physical start, length in bytes, host address.
     pub fn regions(&self) -> impl Iterator<Item = (u64, u64, u64)> + '_ {
-        self.map.iter().map(|region| {
-            (region.start_addr().0, region.len(), region.as_ptr() as u64)
-        })
+        self.map
+            .iter()
+            .map(|region| (region.start_addr().0, region.len(), region.as_ptr() as u64))
     }
 
     /// Frames the domain starts with.
@@ -129,14 +137,21 @@ impl Memory {
     }
 
     /// Calls `f` with the atomic at `at`.
-    fn atomic<A: AtomicInteger, R>(&self, at: Maddr, f: impl FnOnce(&A) -> R) -> Result<R, MemError> {
+    fn atomic<A: AtomicInteger, R>(
+        &self,
+        at: Maddr,
+        f: impl FnOnce(&A) -> R,
+    ) -> Result<R, MemError> {
         let slice = self
             .map
             .get_slice(GuestAddress(at.0), size_of::<A>())
             .map_err(|source| MemError::Access { at: at.0, source })?;
         let word = slice
             .get_atomic_ref::<A>(0)
-            .map_err(|error| MemError::Access { at: at.0, source: error.into() })?;
+            .map_err(|error| MemError::Access {
+                at: at.0,
+                source: error.into(),
+            })?;
         Ok(f(word))
     }
 
@@ -153,14 +168,21 @@ impl Memory {
     /// # Errors
     /// [`MemError::Access`].
     pub fn fetch_and(&self, at: Maddr, bits: u64) -> Result<u64, MemError> {
-        self.atomic(at, |word: &AtomicU64| word.fetch_and(bits, Ordering::SeqCst))
+        self.atomic(at, |word: &AtomicU64| {
+            word.fetch_and(bits, Ordering::SeqCst)
+        })
     }
 
     /// Atomically replaces `old` by `new`; the inner result holds what was found.
     ///
     /// # Errors
     /// [`MemError::Access`].
-    pub fn compare_exchange64(&self, at: Maddr, old: u64, new: u64) -> Result<Result<u64, u64>, MemError> {
+    pub fn compare_exchange64(
+        &self,
+        at: Maddr,
+        old: u64,
+        new: u64,
+    ) -> Result<Result<u64, u64>, MemError> {
         self.atomic(at, |word: &AtomicU64| {
             word.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst)
         })
@@ -170,7 +192,12 @@ impl Memory {
     ///
     /// # Errors
     /// [`MemError::Access`].
-    pub fn compare_exchange32(&self, at: Maddr, old: u32, new: u32) -> Result<Result<u32, u32>, MemError> {
+    pub fn compare_exchange32(
+        &self,
+        at: Maddr,
+        old: u32,
+        new: u32,
+    ) -> Result<Result<u32, u32>, MemError> {
         self.atomic(at, |word: &AtomicU32| {
             word.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst)
         })
@@ -203,11 +230,19 @@ impl Memory {
     /// Frames that are not the domain's are ignored.
     pub fn release(&self, first: Mfn, count: u64) {
         let base = Mfn(RAM_BASE / PAGE_SIZE as u64);
-        let Some(start) = first.0.checked_sub(base.0) else { return };
-        if count == 0 || start.checked_add(count).is_none_or(|end| end > self.max_pages) {
+        let Some(start) = first.0.checked_sub(base.0) else {
+            return;
+        };
+        if count == 0
+            || start
+                .checked_add(count)
+                .is_none_or(|end| end > self.max_pages)
+        {
             return;
         }
-        let Ok(host) = self.map.get_host_address(GuestAddress(first.addr().0)) else { return };
+        let Ok(host) = self.map.get_host_address(GuestAddress(first.addr().0)) else {
+            return;
+        };
         // SAFETY: the range lies in the domain's region, which is a private
         // anonymous mapping of whole pages; the host keeps no reference to it.
         unsafe {
@@ -241,5 +276,8 @@ impl xt_builder::GuestMemory for Memory {
 }
 
 fn host_error(pfn: Pfn, source: MemError) -> MemoryError {
-    MemoryError::Host { pfn, source: std::io::Error::other(source) }
+    MemoryError::Host {
+        pfn,
+        source: std::io::Error::other(source),
+    }
 }

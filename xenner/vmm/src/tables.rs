@@ -34,7 +34,10 @@ impl Hole {
         first: Maddr,
         image: &[(std::ops::Range<u64>, u64)],
     ) -> Result<Self, MemError> {
-        let mut tables = Tables { memory, next: first };
+        let mut tables = Tables {
+            memory,
+            next: first,
+        };
         let l4 = tables.new_table()?;
         let data = pte::PRESENT | pte::WRITABLE | NO_EXECUTE;
         let mut at = IMAGE_BASE;
@@ -63,7 +66,11 @@ impl Hole {
                 }
             }
         }
-        let mut hole = Self { entries: [0; 16], boot_l4: l4, next: tables.next };
+        let mut hole = Self {
+            entries: [0; 16],
+            boot_l4: l4,
+            next: tables.next,
+        };
         hole.read_entries(memory)?;
         Ok(hole)
     }
@@ -73,7 +80,10 @@ impl Hole {
     /// # Errors
     /// [`MemError`].
     pub fn link(&self, memory: &Memory, va: Vaddr, table: Mfn) -> Result<(), MemError> {
-        let mut tables = Tables { memory, next: self.next };
+        let mut tables = Tables {
+            memory,
+            next: self.next,
+        };
         tables.link_l1(self.boot_l4, va, table)
     }
 
@@ -123,15 +133,21 @@ impl Tables<'_> {
 
     fn map_large(&mut self, l4: Mfn, va: Vaddr, entry: u64) -> Result<(), MemError> {
         let at = self.slot(l4, va, 2)?;
-        self.memory.store(at, entry | pte::HUGE | pte::ACCESSED | pte::DIRTY)
+        self.memory
+            .store(at, entry | pte::HUGE | pte::ACCESSED | pte::DIRTY)
     }
 
     fn link_l1(&mut self, l4: Mfn, va: Vaddr, table: Mfn) -> Result<(), MemError> {
         let at = self.slot(l4, va, 2)?;
-        self.memory.store(at, table.addr().0 | pte::PRESENT | pte::WRITABLE | pte::ACCESSED)
+        self.memory.store(
+            at,
+            table.addr().0 | pte::PRESENT | pte::WRITABLE | pte::ACCESSED,
+        )
     }
 }
 
 fn entry_of(table: Mfn, va: Vaddr, level: u32) -> Maddr {
-    table.addr().offset((va.0 >> (12 + 9 * (level - 1)) & 511) * 8)
+    table
+        .addr()
+        .offset((va.0 >> (12 + 9 * (level - 1)) & 511) * 8)
 }

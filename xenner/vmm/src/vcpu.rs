@@ -81,7 +81,9 @@ impl Exits {
 
     /// How many so far.
     pub fn of(&self, vcpu: usize) -> u64 {
-        self.0.get(vcpu).map_or(0, |count| count.load(Ordering::Relaxed))
+        self.0
+            .get(vcpu)
+            .map_or(0, |count| count.load(Ordering::Relaxed))
     }
 }
 
@@ -138,7 +140,9 @@ impl Shared {
 
     /// Waits for the end of the run.
     pub fn wait(&self) -> DomainExit {
-        let Ok(mut slot) = self.exit.lock() else { return DomainExit::Destroyed };
+        let Ok(mut slot) = self.exit.lock() else {
+            return DomainExit::Destroyed;
+        };
         loop {
             if let Some(exit) = slot.as_ref() {
                 return exit.clone();
@@ -179,21 +183,51 @@ pub fn run(mut vcpu: VcpuFd, id: usize, shared: &Shared, emulator: &Emulator) {
             Ok(VcpuExit::Intr) => {}
             Ok(other) => {
                 let what = format!("{other:?}");
-                kill(&vcpu, id, shared, emulator, format!("the virtual CPU stopped: {what}"));
+                kill(
+                    &vcpu,
+                    id,
+                    shared,
+                    emulator,
+                    format!("the virtual CPU stopped: {what}"),
+                );
             }
             Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
                 vcpu.set_kvm_immediate_exit(0);
                 if std::env::var_os("XENNER_DEBUG").is_some() {
                     let r = vcpu.get_regs().unwrap();
-                    eprintln!("vcpu{id} rip {:x} rsp {:x} rax {:x} rcx {:x} rdi {:x} rsi {:x} rflags {:x} cs {:x}", r.rip, r.rsp, r.rax, r.rcx, r.rdi, r.rsi, r.rflags, vcpu.get_sregs().unwrap().cs.selector);
+                    eprintln!(
+                        "vcpu{id} rip {:x} rsp {:x} rax {:x} rcx {:x} rdi {:x} rsi {:x} rflags {:x} cs {:x}",
+                        r.rip,
+                        r.rsp,
+                        r.rax,
+                        r.rcx,
+                        r.rdi,
+                        r.rsi,
+                        r.rflags,
+                        vcpu.get_sregs().unwrap().cs.selector
+                    );
                     if r.rip >> 40 == 0xffff80 {
                         let frame = emulator.stack_end(id).0 - 168;
-                        let g = |i: u64| shared.memory.load::<u64>(Maddr(frame + i * 8)).unwrap_or(0);
-                        eprintln!("  guest rip {:x} rsp {:x} rax {:x} cs {:x} err {:x}", g(16), g(19), g(10), g(17), g(15));
+                        let g =
+                            |i: u64| shared.memory.load::<u64>(Maddr(frame + i * 8)).unwrap_or(0);
+                        eprintln!(
+                            "  guest rip {:x} rsp {:x} rax {:x} cs {:x} err {:x}",
+                            g(16),
+                            g(19),
+                            g(10),
+                            g(17),
+                            g(15)
+                        );
                     }
                 }
             }
-            Err(error) => kill(&vcpu, id, shared, emulator, format!("KVM cannot run the virtual CPU: {error}")),
+            Err(error) => kill(
+                &vcpu,
+                id,
+                shared,
+                emulator,
+                format!("KVM cannot run the virtual CPU: {error}"),
+            ),
         }
     }
 }
@@ -218,7 +252,9 @@ fn host_call(vcpu: &VcpuFd, id: usize, shared: &Shared, emulator: &Emulator) {
                 console(&text);
             }
         }
-        CALL_RELEASE => shared.memory.release(xen_sys::addr::Mfn(regs.rdi), regs.rsi),
+        CALL_RELEASE => shared
+            .memory
+            .release(xen_sys::addr::Mfn(regs.rdi), regs.rsi),
         _ => {}
     }
 }
@@ -230,7 +266,10 @@ fn epitaph(shared: &Shared, emulator: &Emulator) -> String {
         return "the emulator died without a word".into();
     }
     let number = |at: usize| {
-        bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
+        bytes
+            .get(at..at + 8)
+            .and_then(|b| b.try_into().ok())
+            .map_or(0, u64::from_le_bytes)
     };
     let text = &bytes[8..128][..number(0).min(120) as usize];
     format!("{} {:#x}", String::from_utf8_lossy(text), number(128))
@@ -241,12 +280,23 @@ fn kill(vcpu: &VcpuFd, id: usize, shared: &Shared, emulator: &Emulator, reason: 
         return;
     }
     let mut registers = Vec::new();
-    let frame = emulator.stack_end(id).0.wrapping_sub(size_of::<xenner_core::Regs>() as u64);
+    let frame = emulator
+        .stack_end(id)
+        .0
+        .wrapping_sub(size_of::<xenner_core::Regs>() as u64);
     for index in 0..size_of::<xenner_core::Regs>() as u64 / 8 {
         registers.push(shared.memory.load(Maddr(frame + index * 8)).unwrap_or(0));
     }
     if std::env::var_os("XENNER_DEBUG").is_some() {
-        eprintln!("{:#x?} {:#x?}", vcpu.get_regs(), vcpu.get_sregs().map(|s| (s.cr2, s.cr3, s.cs.selector)));
+        eprintln!(
+            "{:#x?} {:#x?}",
+            vcpu.get_regs(),
+            vcpu.get_sregs().map(|s| (s.cr2, s.cr3, s.cs.selector))
+        );
     }
-    shared.end(DomainExit::Killed(CrashReport { reason, vcpu: id, registers }));
+    shared.end(DomainExit::Killed(CrashReport {
+        reason,
+        vcpu: id,
+        registers,
+    }));
 }

@@ -119,12 +119,16 @@ impl<'a> HostMachine<'a> {
 impl Machine for HostMachine<'_> {
     fn copy_from_guest(&mut self, from: Vaddr, to: &mut [u8]) -> Result<(), Errno> {
         let memory = &self.outside.memory;
-        self.pieces(from, to.len(), false, |at, range| memory.read(at, &mut to[range]).is_ok())
+        self.pieces(from, to.len(), false, |at, range| {
+            memory.read(at, &mut to[range]).is_ok()
+        })
     }
 
     fn copy_to_guest(&mut self, to: Vaddr, from: &[u8]) -> Result<(), Errno> {
         let memory = &self.outside.memory;
-        self.pieces(to, from.len(), true, |at, range| memory.write(at, &from[range]).is_ok())
+        self.pieces(to, from.len(), true, |at, range| {
+            memory.write(at, &from[range]).is_ok()
+        })
     }
 
     fn is_ram(&self, mfn: Mfn) -> bool {
@@ -142,11 +146,17 @@ impl Machine for HostMachine<'_> {
     }
 
     fn cmpxchg64(&self, at: Maddr, old: u64, new: u64) -> Result<u64, u64> {
-        self.outside.memory.compare_exchange64(at, old, new).unwrap_or(Err(0))
+        self.outside
+            .memory
+            .compare_exchange64(at, old, new)
+            .unwrap_or(Err(0))
     }
 
     fn cmpxchg32(&self, at: Maddr, old: u32, new: u32) -> Result<u32, u32> {
-        self.outside.memory.compare_exchange32(at, old, new).unwrap_or(Err(0))
+        self.outside
+            .memory
+            .compare_exchange32(at, old, new)
+            .unwrap_or(Err(0))
     }
 
     fn load32(&self, at: Maddr) -> u32 {
@@ -218,7 +228,13 @@ impl Machine for HostMachine<'_> {
     }
 
     fn hole_entry(&self, slot: usize) -> u64 {
-        self.outside.shared.hole.entries.get(slot.wrapping_sub(256)).copied().unwrap_or(0)
+        self.outside
+            .shared
+            .hole
+            .entries
+            .get(slot.wrapping_sub(256))
+            .copied()
+            .unwrap_or(0)
     }
 
     fn load_cr3(&mut self, l4: Mfn) {
@@ -303,7 +319,11 @@ impl Machine for HostMachine<'_> {
     }
 
     fn set_base(&mut self, which: Base, value: u64) {
-        let value = if Vaddr(value).is_canonical() { value } else { 0 };
+        let value = if Vaddr(value).is_canonical() {
+            value
+        } else {
+            0
+        };
         let (now, msr) = match which {
             Base::Fs => (&mut self.fs_base, FS_BASE),
             Base::Gs => (&mut self.gs_base, GS_BASE),
@@ -326,7 +346,11 @@ impl Machine for HostMachine<'_> {
     }
 
     fn set_task_switched(&mut self, on: bool) {
-        let wanted = if on { self.cr0 | CR0_TS } else { self.cr0 & !CR0_TS };
+        let wanted = if on {
+            self.cr0 | CR0_TS
+        } else {
+            self.cr0 & !CR0_TS
+        };
         if wanted != self.cr0 {
             self.cr0 = wanted;
             self.push(Step::Cr0(wanted));
@@ -358,7 +382,9 @@ impl Machine for HostMachine<'_> {
     }
 
     fn shutdown(&mut self, reason: u32) {
-        self.outside.shared.end(DomainExit::from_reason(reason.into()));
+        self.outside
+            .shared
+            .end(DomainExit::from_reason(reason.into()));
     }
 
     fn crash(&mut self, why: &'static str, detail: u64) {

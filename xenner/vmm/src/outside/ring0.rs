@@ -120,8 +120,17 @@ impl Ring0 {
         }
         let end = VCPUS + MAX_VCPUS as u64 * VCPU_SIZE;
         let data = pte::WRITABLE | NO_EXECUTE;
-        let hole = Hole::build(memory, Maddr(end), &[(CODE..CODE + 0x1000, 0), (IDT..end, data)])?;
-        Ok((Self { to_guest: Maddr(DOORBELLS) }, hole))
+        let hole = Hole::build(
+            memory,
+            Maddr(end),
+            &[(CODE..CODE + 0x1000, 0), (IDT..end, data)],
+        )?;
+        Ok((
+            Self {
+                to_guest: Maddr(DOORBELLS),
+            },
+            hole,
+        ))
     }
 
     /// The TSS of a virtual CPU.
@@ -168,7 +177,9 @@ pub struct Continuation {
 impl Chain {
     /// An empty one.
     pub fn new() -> Self {
-        Self { words: Vec::with_capacity(64) }
+        Self {
+            words: Vec::with_capacity(64),
+        }
     }
 
     /// Drops all steps.
@@ -184,7 +195,8 @@ impl Chain {
             Step::Invlpg(at) => self.words.extend([gadget(INVLPG), at.0]),
             Step::Cr3(value) => self.words.extend([gadget(CR3), value]),
             Step::Wrmsr { msr, value } => {
-                self.words.extend([gadget(WRMSR), msr.into(), value & 0xffff_ffff, value >> 32]);
+                self.words
+                    .extend([gadget(WRMSR), msr.into(), value & 0xffff_ffff, value >> 32]);
             }
             Step::Cr0(value) => self.words.extend([gadget(CR0), value]),
         }
@@ -225,7 +237,10 @@ impl Chain {
     pub fn wait(&mut self, memory: &Memory, vcpu: usize) -> Result<Continuation, MemError> {
         if self.words.is_empty() {
             let rsp = va(Ring0::stack_end(vcpu).0);
-            return Ok(Continuation { rip: va(GADGETS + WAIT.0), rsp });
+            return Ok(Continuation {
+                rip: va(GADGETS + WAIT.0),
+                rsp,
+            });
         }
         self.words.push(va(GADGETS + WAIT.0));
         let first = self.words[0];
@@ -248,7 +263,10 @@ impl Chain {
         }
         memory.write(Maddr(at), &bytes)?;
         self.words.clear();
-        Ok(Continuation { rip, rsp: va(at) + skip })
+        Ok(Continuation {
+            rip,
+            rsp: va(at) + skip,
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use kvm_bindings::{kvm_debugregs, kvm_msr_entry, Msrs};
+use kvm_bindings::{Msrs, kvm_debugregs, kvm_msr_entry};
 use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd};
 use xen_sys::addr::Maddr;
 use xenner_core::entry::{self, Next};
@@ -74,13 +74,17 @@ impl Running<'_> {
             if shared.pause_here() == Paused::Stopping {
                 break;
             }
-            self.outside.asked[self.id].place.store(IN_GUEST, Ordering::SeqCst);
+            self.outside.asked[self.id]
+                .place
+                .store(IN_GUEST, Ordering::SeqCst);
             if self.outside.asked[self.id].flush.load(Ordering::SeqCst) != 0 {
                 // Asked since the chain was written: one more pass.
                 self.outside.asked[self.id].place.store(0, Ordering::SeqCst);
                 crate::kvm::interrupt(&self.outside.vm, self.id, VECTOR_FLUSH);
                 self.outside.asked[self.id].flush.store(0, Ordering::SeqCst);
-                self.outside.asked[self.id].place.store(IN_GUEST, Ordering::SeqCst);
+                self.outside.asked[self.id]
+                    .place
+                    .store(IN_GUEST, Ordering::SeqCst);
             }
             let exit = match self.fd.run() {
                 Ok(VcpuExit::IoOut(port, _)) => Ok(port == PORT),
@@ -178,7 +182,9 @@ impl Running<'_> {
             trap::iret_failed(&mut self.machine, domain, &mut self.vcpu, &mut self.regs);
             return Ok(());
         }
-        Err(format!("ring 0 faulted: vector {vector}, RIP {rip:#x}, CR2 {cr2:#x}"))
+        Err(format!(
+            "ring 0 faulted: vector {vector}, RIP {rip:#x}, CR2 {cr2:#x}"
+        ))
     }
 
     fn answer(&mut self, vector: u8, error_code: u32, cr2: u64) {
@@ -187,17 +193,17 @@ impl Running<'_> {
         const FETCH: u32 = 0x14;
         match vector {
             // SYSCALL stays in ring 3 and cannot fetch from where it leads.
-            14 if error_code & !1 == FETCH
-                && r.rip == ring0::SYSCALL_TARGET
-                && cr2 == r.rip =>
-            {
+            14 if error_code & !1 == FETCH && r.rip == ring0::SYSCALL_TARGET && cr2 == r.rip => {
                 (r.rip, r.rflags) = (r.rcx, r.r11);
                 entry::syscall(m, d, v, r);
             }
             0x80 => entry::software_interrupt(m, d, v, r, 0x80),
             vector if vector >= 32 => self.interrupt(vector),
             1 => {
-                m.dr6 = self.fd.get_debug_regs().map_or(0xffff_0ff0, |regs| regs.dr6);
+                m.dr6 = self
+                    .fd
+                    .get_debug_regs()
+                    .map_or(0xffff_0ff0, |regs| regs.dr6);
                 entry::exception(m, d, v, r, 1, error_code, 0);
             }
             vector => entry::exception(m, d, v, r, vector, error_code, cr2),
@@ -241,9 +247,17 @@ impl Running<'_> {
         let to = match next {
             Next::Wait => m.chain.wait(memory, self.id).map_err(lost)?,
             Next::Run => {
-                let frame = [r.rip, selector(r.cs), r.rflags, r.rsp, u64::from(ring0::USER_SS)];
+                let frame = [
+                    r.rip,
+                    selector(r.cs),
+                    r.rflags,
+                    r.rsp,
+                    u64::from(ring0::USER_SS),
+                ];
                 let clobbered = [r.rax, r.rcx, r.rdx, r.rdi];
-                m.chain.finish(memory, self.id, clobbered, frame).map_err(lost)?
+                m.chain
+                    .finish(memory, self.id, clobbered, frame)
+                    .map_err(lost)?
             }
         };
         self.set_timer_and_debug()?;
@@ -253,8 +267,14 @@ impl Running<'_> {
 
     fn set_timer_and_debug(&mut self) -> Outcome {
         if let Some(deadline) = self.machine.timer.take() {
-            let entry = kvm_msr_entry { index: IA32_TSC_DEADLINE, data: deadline, ..Default::default() };
-            let set = Msrs::from_entries(&[entry]).ok().map(|msrs| self.fd.set_msrs(&msrs));
+            let entry = kvm_msr_entry {
+                index: IA32_TSC_DEADLINE,
+                data: deadline,
+                ..Default::default()
+            };
+            let set = Msrs::from_entries(&[entry])
+                .ok()
+                .map(|msrs| self.fd.set_msrs(&msrs));
             if !matches!(set, Some(Ok(1))) {
                 return Err("KVM does not take the timer's deadline".into());
             }
@@ -288,8 +308,27 @@ impl Running<'_> {
     fn registers(&self) -> Vec<u64> {
         let r = &self.regs;
         vec![
-            r.r15, r.r14, r.r13, r.r12, r.rbp, r.rbx, r.r11, r.r10, r.r9, r.r8, r.rax, r.rcx,
-            r.rdx, r.rsi, r.rdi, r.error_code, r.rip, r.cs, r.rflags, r.rsp, r.ss,
+            r.r15,
+            r.r14,
+            r.r13,
+            r.r12,
+            r.rbp,
+            r.rbx,
+            r.r11,
+            r.r10,
+            r.r9,
+            r.r8,
+            r.rax,
+            r.rcx,
+            r.rdx,
+            r.rsi,
+            r.rdi,
+            r.error_code,
+            r.rip,
+            r.cs,
+            r.rflags,
+            r.rsp,
+            r.ss,
         ]
     }
 }
