@@ -215,6 +215,14 @@ impl Server {
         self.fire();
     }
 
+    fn tell(&mut self, event: Event) {
+        self.events.push_back(event);
+        if self.events.len() > 64 {
+            // An embedder that never asks must not cost memory for ever.
+            self.events.pop_front();
+        }
+    }
+
     fn admit(&mut self, domid: DomId) {
         self.domains.entry(domid).or_default();
         self.store.announce(INTRODUCE_DOMAIN);
@@ -268,7 +276,8 @@ impl Server {
         self.domains.contains_key(&domid)
     }
 
-    /// What tools have asked of the embedder since the last call.
+    /// What tools have asked of the embedder since the last call, at most the
+    /// latest 64 things.
     pub fn take_events(&mut self) -> impl Iterator<Item = Event> {
         std::mem::take(&mut self.events).into_iter()
     }

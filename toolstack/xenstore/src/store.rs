@@ -154,18 +154,6 @@ impl Store {
         self.owned.get(&domid).copied().unwrap_or(0)
     }
 
-    /// Number of nodes, special names included.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.nodes.len()
-    }
-
-    /// Always false: the root cannot be removed.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
-    }
-
     /// A node, without any permission check.
     #[must_use]
     pub fn node(&self, path: &str) -> Option<&Node> {

@@ -240,8 +240,7 @@ impl Server {
         // Tools print the frame as a signed number.
         let mfn = number::<u64>(mfn).or_else(|_| number::<i64>(mfn).map(i64::cast_unsigned))?;
         let port = number(port)?;
-        self.events
-            .push_back(Event::Introduced { domid, mfn, port });
+        self.tell(Event::Introduced { domid, mfn, port });
         if !self.is_introduced(domid) {
             self.admit(domid);
         }
@@ -254,7 +253,7 @@ impl Server {
             return Err(XsError::ENOENT);
         }
         self.expel(domid);
-        self.events.push_back(Event::Released(domid));
+        self.tell(Event::Released(domid));
         Ok(OK.to_vec())
     }
 
