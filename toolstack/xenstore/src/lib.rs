@@ -14,6 +14,20 @@
 //! * Everything from a connection is hostile: lengths, paths, indices, the
 //!   pace at which replies are read. Memory and work per turn are bounded.
 //!
+//! It answers as xenstored 4.17 does, with these differences:
+//!
+//! * GET_PERMS works on `@introduceDomain` and `@releaseDomain`, as SET_PERMS does.
+//! * Malformed numbers (domain ids, offsets) are `EINVAL`, not taken for 0, and
+//!   INTRODUCE of domain 0 is refused.
+//! * Quotas are exact: 128 watches and 10 transactions, where xenstored lets
+//!   one more pass.
+//! * A node a transaction was refused (`EACCES`) does not tie it to the node's
+//!   parent: fewer conflicts.
+//! * When a domain is released, grants to it are deleted, not just ignored.
+//! * A client that reads nothing is not served further, and is dropped when
+//!   8 MiB of events wait for it. There are no quotas on memory besides.
+//! * CONTROL knows check, help, quota and version only.
+//!
 //! Begin with [`server::Server`]; [`service::Service`] is the ready event loop
 //! around it, [`domain::introduce_domain`] fills in what a new guest expects
 //! and [`client::Client`] talks to any xenstore daemon.

@@ -211,8 +211,21 @@ impl Server {
     /// Declares a domain running and fires `@introduceDomain`. Connect its
     /// ring with [`Server::connect`] besides.
     pub fn introduce(&mut self, domid: DomId) {
+        self.admit(domid);
+        self.fire();
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.events.push_back(event);
+        if self.events.len() > 64 {
+            // An embedder that never asks must not cost memory for ever.
+            self.events.pop_front();
+        }
+    }
+
+    fn admit(&mut self, domid: DomId) {
         self.domains.entry(domid).or_default();
-        self.update(|store| store.announce(INTRODUCE_DOMAIN));
+        self.store.announce(INTRODUCE_DOMAIN);
     }
 
     /// Tells the watchers of `@releaseDomain` that a domain has shut down.
@@ -228,6 +241,11 @@ impl Server {
     /// Drops a domain: its connections, its nodes, all grants to it; fires
     /// `@releaseDomain`.
     pub fn release(&mut self, domid: DomId) {
+        self.expel(domid);
+        self.fire();
+    }
+
+    fn expel(&mut self, domid: DomId) {
         if self.domains.remove(&domid).is_none() {
             return;
         }
@@ -248,10 +266,8 @@ impl Server {
         {
             conn.who.target = None;
         }
-        self.update(|store| {
-            store.forget_domain(domid);
-            store.announce(RELEASE_DOMAIN);
-        });
+        self.store.forget_domain(domid);
+        self.store.announce(RELEASE_DOMAIN);
     }
 
     /// Whether a domain is introduced.
@@ -260,7 +276,8 @@ impl Server {
         self.domains.contains_key(&domid)
     }
 
-    /// What tools have asked of the embedder since the last call.
+    /// What tools have asked of the embedder since the last call, at most the
+    /// latest 64 things.
     pub fn take_events(&mut self) -> impl Iterator<Item = Event> {
         std::mem::take(&mut self.events).into_iter()
     }
@@ -395,7 +412,10 @@ impl Server {
                 let Some(conn) = self.conns.get_mut(&watch.conn) else {
                     continue;
                 };
-                if self.store.may_see(&change, &conn.who)
+                // One commit can fire every watch for every node: an overflow
+                // must end the work, not only the memory.
+                if !conn.output.overflowed()
+                    && self.store.may_see(&change, &conn.who)
                     && let Some(payload) = watch.event(&change.path)
                 {
                     conn.output.event(&event(payload), id, &change.path);

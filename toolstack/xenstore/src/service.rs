@@ -133,8 +133,17 @@ impl Service {
     /// The operating system's.
     pub fn local_client(&mut self) -> io::Result<Client> {
         let (ours, theirs) = UnixStream::pair()?;
-        self.unix.add(&mut self.server, ours, Identity::host())?;
+        self.add_stream(ours, Identity::host())?;
         Ok(Client::from_stream(theirs))
+    }
+
+    /// Serves a connected stream as `who`.
+    ///
+    /// # Errors
+    /// The operating system's, or [`ErrorKind::QuotaExceeded`] with
+    /// [`crate::unix::MAX_PEERS`] connections.
+    pub fn add_stream(&mut self, stream: UnixStream, who: Identity) -> io::Result<()> {
+        self.unix.add(&mut self.server, stream, who)
     }
 
     /// Makes [`Service::run`] return.

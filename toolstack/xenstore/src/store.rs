@@ -99,8 +99,9 @@ pub struct Change {
     pub exact: bool,
     /// The node's permissions, the last ones if it is gone.
     perms: Perms,
-    /// The permissions before, where they changed.
-    old_perms: Option<Perms>,
+    /// Who could read by these may know too: the permissions before, where
+    /// they changed, or those of the parent, where it went along.
+    past: Option<Perms>,
 }
 
 /// The database.
@@ -153,18 +154,6 @@ impl Store {
         self.owned.get(&domid).copied().unwrap_or(0)
     }
 
-    /// Number of nodes, special names included.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.nodes.len()
-    }
-
-    /// Always false: the root cannot be removed.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
-    }
-
     /// A node, without any permission check.
     #[must_use]
     pub fn node(&self, path: &str) -> Option<&Node> {
@@ -191,7 +180,7 @@ impl Store {
     }
 
     /// Whether `who` may learn of a change: it can read the node, could before
-    /// the change, or can read the parent.
+    /// the change, or can read the parent or could until it went along.
     #[must_use]
     pub fn may_see(&self, change: &Change, who: &Identity) -> bool {
         let readable = |perms: &Perms| perms.rights(who).contains(Rights::READ);
@@ -202,7 +191,7 @@ impl Store {
                 .and_then(|parent| self.node(parent))
         };
         readable(&change.perms)
-            || change.old_perms.as_ref().is_some_and(readable)
+            || change.past.as_ref().is_some_and(readable)
             || parent().is_some_and(|node| readable(&node.perms))
     }
 
@@ -215,7 +204,7 @@ impl Store {
                 path,
                 exact: false,
                 perms,
-                old_perms: None,
+                past: None,
             });
         }
     }
@@ -223,22 +212,24 @@ impl Store {
     /// Forgets a dead domain: what it owned goes, and every grant to it, lest
     /// a later domain of the same id inherit either.
     pub fn forget_domain(&mut self, domid: DomId) {
-        let owned: Vec<Path> = self
+        let mut owned: Vec<Path> = self
             .nodes
             .iter()
             .filter(|(path, node)| node.perms.owner() == domid && path.parent_str().is_some())
             .map(|(path, _)| path.clone())
             .collect();
+        // Ancestors first: what goes with one is no news of its own.
+        owned.sort();
         for path in owned {
             // It may have gone with an ancestor already.
             let _ = self.host().rm(&path);
         }
-        let mut granted = Vec::new();
-        for (path, node) in &self.nodes {
-            granted.extend(node.perms.without(domid).map(|perms| (path.clone(), perms)));
-        }
-        for (path, perms) in granted {
-            let _ = self.host().set_perms(&path, perms);
+        for node in self.nodes.values_mut() {
+            if let Some(perms) = node.perms.without(domid) {
+                self.generation += 1;
+                let node = Arc::make_mut(node);
+                (node.perms, node.generation) = (perms, self.generation);
+            }
         }
     }
 

@@ -165,10 +165,12 @@ pub fn strings(bytes: &[u8]) -> Option<Vec<&[u8]>> {
 /// Joins strings, each ended by a nul byte.
 #[must_use]
 pub fn join_strings(parts: &[&[u8]]) -> Vec<u8> {
-    parts
-        .iter()
-        .flat_map(|part| part.iter().copied().chain(Some(0)))
-        .collect()
+    let mut joined = Vec::with_capacity(parts.iter().map(|part| part.len() + 1).sum());
+    for part in parts {
+        joined.extend_from_slice(part);
+        joined.push(0);
+    }
+    joined
 }
 
 fn checked_len(len: usize) -> Result<u32, WireError> {

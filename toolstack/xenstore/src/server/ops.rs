@@ -12,6 +12,10 @@ const OK: &[u8] = b"OK\0";
 
 impl Server {
     pub(super) fn dispatch(&mut self, id: ConnId, who: Identity, request: &Message) -> Reply {
+        let tx_ignored = matches!(request.kind, MsgType::WATCH | MsgType::UNWATCH);
+        if !tx_ignored && !self.has_transaction(id, request.tx_id) {
+            return Err(XsError::ENOENT);
+        }
         match request.kind {
             MsgType::DIRECTORY => self.directory(id, who, request),
             MsgType::DIRECTORY_PART => self.directory_part(id, who, request),
@@ -27,7 +31,9 @@ impl Server {
             MsgType::TRANSACTION_START => self.transaction_start(id, who, request),
             MsgType::TRANSACTION_END => self.transaction_end(id, who, request),
             MsgType::GET_DOMAIN_PATH => get_domain_path(request),
-            MsgType::IS_DOMAIN_INTRODUCED => self.is_domain_introduced(request),
+            MsgType::IS_DOMAIN_INTRODUCED => {
+                only_host(who).and_then(|()| self.is_domain_introduced(request))
+            }
             MsgType::INTRODUCE => only_host(who).and_then(|()| self.introduce_request(request)),
             MsgType::RELEASE => only_host(who).and_then(|()| self.release_request(request)),
             MsgType::RESUME => only_host(who).and_then(|()| self.resume(request)),
@@ -35,6 +41,15 @@ impl Server {
             MsgType::CONTROL => only_host(who).and_then(|()| self.control(request)),
             _ => Err(XsError::ENOSYS),
         }
+    }
+
+    /// Whether 0 or a transaction of the connection is meant.
+    fn has_transaction(&self, id: ConnId, tx: u32) -> bool {
+        tx == 0
+            || self
+                .conns
+                .get(&id)
+                .is_some_and(|conn| conn.transactions.contains_key(&tx))
     }
 
     fn session(&mut self, id: ConnId, who: Identity, tx: u32) -> Result<Session<'_>, XsError> {
@@ -49,7 +64,7 @@ impl Server {
     }
 
     fn directory(&mut self, id: ConnId, who: Identity, request: &Message) -> Reply {
-        let path = Path::resolve(first(request)?, who.domid)?;
+        let path = Path::resolve(only(request)?, who.domid)?;
         let node = self.session(id, who, request.tx_id)?.node(&path)?;
         Ok(names(&node.children))
     }
@@ -76,7 +91,7 @@ impl Server {
     }
 
     fn read(&mut self, id: ConnId, who: Identity, request: &Message) -> Reply {
-        let path = Path::resolve(first(request)?, who.domid)?;
+        let path = Path::resolve(only(request)?, who.domid)?;
         self.session(id, who, request.tx_id)?.read(&path)
     }
 
@@ -94,19 +109,19 @@ impl Server {
     }
 
     fn mkdir(&mut self, id: ConnId, who: Identity, request: &Message) -> Reply {
-        let path = Path::resolve(first(request)?, who.domid)?;
+        let path = Path::resolve(only(request)?, who.domid)?;
         self.session(id, who, request.tx_id)?.mkdir(&path)?;
         Ok(OK.to_vec())
     }
 
     fn rm(&mut self, id: ConnId, who: Identity, request: &Message) -> Reply {
-        let path = Path::resolve(first(request)?, who.domid)?;
+        let path = Path::resolve(only(request)?, who.domid)?;
         self.session(id, who, request.tx_id)?.rm(&path)?;
         Ok(OK.to_vec())
     }
 
     fn get_perms(&mut self, id: ConnId, who: Identity, request: &Message) -> Reply {
-        let path = special_or_node(first(request)?, who)?;
+        let path = special_or_node(only(request)?, who)?;
         Ok(self
             .session(id, who, request.tx_id)?
             .perms(&path)?
@@ -190,7 +205,7 @@ impl Server {
     }
 
     fn transaction_end(&mut self, id: ConnId, who: Identity, request: &Message) -> Reply {
-        let keep = match first(request)? {
+        let keep = match only(request)? {
             b"T" => true,
             b"F" => false,
             _ => return Err(XsError::EINVAL),
@@ -207,7 +222,7 @@ impl Server {
     }
 
     fn is_domain_introduced(&self, request: &Message) -> Reply {
-        let domid = domid(first(request)?)?;
+        let domid = domid(only(request)?)?;
         let known = domid == DOM0 || self.is_introduced(domid);
         Ok(if known {
             b"T\0".to_vec()
@@ -225,26 +240,25 @@ impl Server {
         // Tools print the frame as a signed number.
         let mfn = number::<u64>(mfn).or_else(|_| number::<i64>(mfn).map(i64::cast_unsigned))?;
         let port = number(port)?;
-        self.events
-            .push_back(Event::Introduced { domid, mfn, port });
+        self.tell(Event::Introduced { domid, mfn, port });
         if !self.is_introduced(domid) {
-            self.introduce(domid);
+            self.admit(domid);
         }
         Ok(OK.to_vec())
     }
 
     fn release_request(&mut self, request: &Message) -> Reply {
-        let domid = domid(first(request)?)?;
+        let domid = domid(only(request)?)?;
         if !self.is_introduced(domid) {
             return Err(XsError::ENOENT);
         }
-        self.release(domid);
-        self.events.push_back(Event::Released(domid));
+        self.expel(domid);
+        self.tell(Event::Released(domid));
         Ok(OK.to_vec())
     }
 
     fn resume(&mut self, request: &Message) -> Reply {
-        let domid = domid(first(request)?)?;
+        let domid = domid(only(request)?)?;
         self.domains
             .get_mut(&domid)
             .ok_or(XsError::ENOENT)?
@@ -302,13 +316,16 @@ fn only_host(who: Identity) -> Result<(), XsError> {
 }
 
 fn get_domain_path(request: &Message) -> Reply {
-    let domid = domid(first(request)?)?;
+    let domid = domid(only(request)?)?;
     Ok(format!("{}\0", domain_path(domid)).into_bytes())
 }
 
-/// The first nul-ended string; further ones are reserved and ignored.
-fn first(request: &Message) -> Result<&[u8], XsError> {
-    args::<1>(request).map(|[only]| only)
+/// The one nul-ended string there must be.
+fn only(request: &Message) -> Result<&[u8], XsError> {
+    match request.strings().as_deref() {
+        Some([text]) => Ok(text),
+        _ => Err(XsError::EINVAL),
+    }
 }
 
 /// The first `N` nul-ended strings; further ones are reserved and ignored.

@@ -40,10 +40,6 @@ impl Output {
     }
 
     pub fn event(&mut self, message: &Message, watch: WatchId, path: &Path) {
-        // One commit can fire every watch for every node: stop counting early.
-        if self.overflowed {
-            return;
-        }
         let key = (watch, path.clone());
         if self.events.insert(key.clone()) {
             self.push(message, Some(key));
@@ -113,5 +109,12 @@ impl Output {
         self.bytes += bytes.len();
         self.overflowed |= self.bytes > LIMIT;
         self.queue.push_back(Waiting { bytes, event });
+    }
+}
+
+#[cfg(test)]
+impl Output {
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 }

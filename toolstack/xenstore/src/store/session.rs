@@ -7,6 +7,14 @@ use crate::path::Path;
 use crate::perms::{Identity, Perms, Rights};
 use crate::wire::XsError;
 
+/// A node about to be removed.
+struct Doomed {
+    path: Path,
+    perms: Perms,
+    /// The parent's permissions, if the parent goes too.
+    above: Option<Perms>,
+}
+
 /// Operations on the store by one caller, possibly inside a transaction.
 #[derive(Debug)]
 pub struct Session<'a> {
@@ -91,14 +99,14 @@ impl<'a> Session<'a> {
         }
         let doomed = self.subtree(path)?;
         self.find(&parent)?;
-        for (depth, (path, node)) in doomed.into_iter().enumerate().rev() {
+        for Doomed { path, perms, above } in doomed.into_iter().rev() {
             self.erase(&path);
-            let perms = node.perms.clone();
+            let exact = above.is_some();
             self.record(Change {
                 path,
-                exact: depth > 0,
+                exact,
                 perms,
-                old_perms: None,
+                past: above,
             });
         }
         self.edit(&parent, |node| {
@@ -200,15 +208,17 @@ impl<'a> Session<'a> {
     }
 
     /// A node and everything below it, parents before children.
-    fn subtree(&mut self, top: &Path) -> Result<Vec<(Path, Arc<Node>)>, XsError> {
+    fn subtree(&mut self, top: &Path) -> Result<Vec<Doomed>, XsError> {
         let mut found = Vec::new();
-        let mut open = vec![top.clone()];
-        while let Some(path) = open.pop() {
-            let Some(node) = self.find(&path)?.cloned() else {
+        let mut open = vec![(top.clone(), None)];
+        while let Some((path, above)) = open.pop() {
+            let Some(node) = self.find(&path)? else {
                 continue;
             };
-            open.extend(node.children.iter().rev().map(|name| path.child(name)));
-            found.push((path, node));
+            let perms = node.perms.clone();
+            let children = node.children.iter().rev();
+            open.extend(children.map(|name| (path.child(name), Some(perms.clone()))));
+            found.push(Doomed { path, perms, above });
         }
         Ok(found)
     }
@@ -228,14 +238,14 @@ impl<'a> Session<'a> {
         if fits { Ok(()) } else { Err(XsError::ENOSPC) }
     }
 
-    fn changed(&mut self, path: &Path, old_perms: Option<Perms>) -> Result<(), XsError> {
+    fn changed(&mut self, path: &Path, past: Option<Perms>) -> Result<(), XsError> {
         if let Some(node) = self.find(path)? {
             let perms = node.perms.clone();
             self.record(Change {
                 path: path.clone(),
                 exact: false,
                 perms,
-                old_perms,
+                past,
             });
         }
         Ok(())

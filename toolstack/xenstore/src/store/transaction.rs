@@ -92,7 +92,7 @@ impl Transaction {
             Some(known) => {
                 known.exact &= change.exact;
                 known.perms = change.perms;
-                known.old_perms = known.old_perms.take().or(change.old_perms);
+                known.past = known.past.take().or(change.past);
             }
             None => {
                 touched.change = Some(self.changes.len());
