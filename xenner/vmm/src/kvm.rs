@@ -241,6 +241,9 @@ impl Machine {
             vcpu.set_xcrs(&xcrs).doing("set XCR0")?;
         }
         share_tsc(&vcpu);
+        // Not waiting for INIT and SIPI, as all but the first would.
+        let runnable = kvm_mp_state { mp_state: KVM_MP_STATE_RUNNABLE };
+        vcpu.set_mp_state(runnable).doing("make a virtual CPU runnable")?;
         Ok(vcpu)
     }
 
