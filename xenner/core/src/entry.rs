@@ -171,10 +171,9 @@ pub fn resume<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, r: &mut Regs) -> 
         return Next::Wait;
     }
     let shared = &d.vcpus[v.id];
-    if v.down || shared.state.load(Ordering::Acquire) & VCPU_UP == 0 {
-        if !vcpu_op::come_up(m, d, v, r) {
-            return Next::Wait;
-        }
+    let down = v.down || shared.state.load(Ordering::Acquire) & VCPU_UP == 0;
+    if down && !vcpu_op::come_up(m, d, v, r) {
+        return Next::Wait;
     }
     if v.blocked {
         if shared.state.load(Ordering::Acquire) & VCPU_BLOCKED != 0 && !sched::wake_due(m, d, v) {

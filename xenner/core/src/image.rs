@@ -57,7 +57,8 @@ pub const CALL_CRASH: u64 = 2;
 pub const CALL_CONSOLE: u64 = 3;
 /// RSI frames from RDI on hold nothing any more.
 pub const CALL_RELEASE: u64 = 4;
-/// Watchdog RDI fires at system time RSI, never when 0.
+/// Watchdog RDI fires at system time RSI, never when 0; RDX holds the
+/// nanoseconds until then in its upper 48 bits.
 pub const CALL_WATCHDOG: u64 = 5;
 
 /// Stands at [`IMAGE_BASE`] in the image; addresses are direct-map ones.

@@ -1,12 +1,14 @@
 //! The general registers of a stopped virtual CPU.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 /// Registers in the order of `struct cpu_user_regs`
 /// (`xen/include/public/arch-x86/xen-x86_64.h`), up to `ss`.
 ///
 /// `cs` and `ss` are what the CPU runs with; what a guest sees in a frame is
 /// made by [`crate::trap`].
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[allow(missing_docs, reason = "the registers are their own documentation")]
 pub struct Regs {
     pub r15: u64,

@@ -68,10 +68,15 @@ pub fn set_up_domain(m: &mut Ring0) {
 
 /// Calls the host process.
 pub fn call(function: u64, a: u64, b: u64) {
+    call3(function, a, b, 0);
+}
+
+/// Calls the host process with a third argument, in the upper half of RDX.
+pub fn call3(function: u64, a: u64, b: u64, c: u64) {
     // SAFETY: the host reads registers and what they name; it changes nothing
     // of the emulator's.
     unsafe {
-        asm!("out dx, eax", in("dx") PORT_CALL, in("rax") function, in("rdi") a, in("rsi") b, options(nostack));
+        asm!("out dx, eax", in("rdx") c << 16 | u64::from(PORT_CALL), in("rax") function, in("rdi") a, in("rsi") b, options(nostack));
     }
 }
 

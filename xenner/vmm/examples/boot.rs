@@ -14,7 +14,7 @@ fn main() {
         cache: Some(xt_builder::PayloadCache::new("/tmp/xc")),
     };
     let t = std::time::Instant::now();
-    let vmm = xenner_vmm::Vmm::build(
+    let mut vmm = xenner_vmm::Vmm::build(
         &spec,
         Box::new(|b| {
             std::io::stdout().write_all(b).unwrap();

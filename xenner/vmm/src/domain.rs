@@ -1,8 +1,8 @@
 //! A domain from its specification to its end.
 
+use std::collections::BTreeMap;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use vmm_sys_util::eventfd::EventFd;
@@ -18,8 +18,9 @@ use crate::emulator::{Emulator, EmulatorError};
 use crate::kvm::{Doing, Kind, KvmError, Machine, Start};
 use crate::memory::{MemError, Memory};
 use crate::outside::{self, Outside};
+use crate::shared::{ConsoleSink, DomainExit, Shared, Snapshot, Threads};
 use crate::tables::Hole;
-use crate::vcpu::{self, DomainExit, Shared};
+use crate::vcpu;
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -97,6 +98,7 @@ pub struct Vmm {
     /// What the builder made.
     pub image: PvImage,
     vcpus: Vec<kvm_ioctls::VcpuFd>,
+    threads: Arc<Threads>,
 }
 
 impl Vmm {
@@ -104,10 +106,7 @@ impl Vmm {
     ///
     /// # Errors
     /// [`VmmError`]; nothing is left behind.
-    pub fn build(
-        spec: &DomainSpec,
-        console: Box<dyn FnMut(&[u8]) + Send>,
-    ) -> Result<Self, VmmError> {
+    pub fn build(spec: &DomainSpec, console: ConsoleSink) -> Result<Self, VmmError> {
         let kernel = KernelImage::parse(&spec.kernel, spec.cache.as_ref())?;
         let elf = ElfImage::parse(kernel.elf())?;
         let kernel = PvKernel::new(&elf)?;
@@ -166,6 +165,7 @@ impl Vmm {
             abi,
             image,
             vcpus,
+            threads: Arc::default(),
         })
     }
 
@@ -244,49 +244,135 @@ impl Vmm {
         )
     }
 
-    /// What the virtual CPU threads share.
-    pub fn shared(&self) -> &Arc<Shared> {
-        &self.shared
+    /// The controls, for other threads.
+    pub fn handle(&self) -> Handle {
+        Handle {
+            shared: self.shared.clone(),
+            threads: self.threads.clone(),
+            abi: self.abi.clone(),
+        }
     }
 
-    /// Runs the domain to its end.
+    /// Runs the domain to its end. Its memory and its virtual CPUs' registers
+    /// stay readable through [`Handle`].
     ///
     /// # Errors
     /// [`VmmError::System`] when threads cannot be had.
-    pub fn run(self) -> Result<DomainExit, VmmError> {
-        let mut threads: Vec<JoinHandle<()>> = Vec::new();
-        let _ = vcpu::install_kick();
-        for (id, fd) in self.vcpus.into_iter().enumerate() {
+    pub fn run(&mut self) -> Result<DomainExit, VmmError> {
+        let system = |what| move |source| VmmError::System { what, source };
+        vcpu::install_kick()
+            .map_err(|error| error.into())
+            .map_err(system("handle a signal"))?;
+        for (id, fd) in std::mem::take(&mut self.vcpus).into_iter().enumerate() {
             let (shared, abi) = (self.shared.clone(), self.abi.clone());
-            let thread = std::thread::Builder::new()
+            let work = move || match abi {
+                Abi::Inside(emulator) => vcpu::run(fd, id, &shared, &emulator),
+                Abi::Outside(outside) => outside::run(fd, id, &outside),
+            };
+            self.shared.thread_started();
+            let spawned = std::thread::Builder::new()
                 .name(format!("vcpu{id}"))
-                .spawn(move || match abi {
-                    Abi::Inside(emulator) => vcpu::run(fd, id, &shared, &emulator),
-                    Abi::Outside(outside) => outside::run(fd, id, &outside),
-                })
-                .map_err(|source| VmmError::System {
-                    what: "start a virtual CPU's thread",
-                    source,
-                })?;
-            threads.push(thread);
-        }
-        if std::env::var_os("XENNER_DEBUG").is_some() {
-            let shared = self.shared.clone();
-            std::thread::spawn(move || {
-                loop {
-                    std::thread::sleep(std::time::Duration::from_secs(2));
-                    if shared.stopping() {
-                        break;
-                    }
-                    for t in &threads {
-                        use vmm_sys_util::signal::Killable;
-                        let _ = t.kill(vcpu::kick_signal());
-                    }
+                .spawn(work);
+            match spawned {
+                Ok(thread) => self.threads.push(thread),
+                Err(source) => {
+                    self.shared.thread_ended(id, Snapshot::default());
+                    self.shared.end(DomainExit::Destroyed);
+                    self.shared.drain(&self.threads);
+                    return Err(system("start a virtual CPU's thread")(source));
                 }
-            });
+            }
         }
         let exit = self.shared.wait();
+        self.shared.drain(&self.threads);
         Ok(exit)
+    }
+}
+
+/// What can be done to a domain from other threads; nothing here waits for
+/// the guest.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+    threads: Arc<Threads>,
+    abi: Abi,
+}
+
+/// One virtual CPU's counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VcpuStats {
+    /// Processor time its thread has used, ns.
+    pub cpu_time_ns: u64,
+    /// Exits to this process.
+    pub exits: u64,
+}
+
+impl Handle {
+    /// Stops all virtual CPUs; returns when they stand.
+    pub fn pause(&self) {
+        self.shared.pause(&self.threads);
+    }
+
+    /// Lets them run again.
+    pub fn unpause(&self) {
+        self.shared.unpause();
+    }
+
+    /// Whether the domain is paused.
+    pub fn is_paused(&self) -> bool {
+        self.shared.is_paused()
+    }
+
+    /// Ends the domain.
+    pub fn destroy(&self) {
+        self.shared.end(DomainExit::Destroyed);
+        self.threads.kick();
+    }
+
+    /// How it ended, if it has.
+    pub fn exit(&self) -> Option<DomainExit> {
+        self.shared.exit()
+    }
+
+    /// Its memory.
+    pub fn memory(&self) -> &Memory {
+        &self.shared.memory
+    }
+
+    /// The registers of virtual CPUs that stand, by number.
+    pub fn snapshots(&self) -> BTreeMap<usize, Snapshot> {
+        self.shared.snapshots()
+    }
+
+    /// The virtual CPUs' counters.
+    pub fn vcpu_stats(&self) -> Vec<VcpuStats> {
+        let times = self.threads.cpu_times();
+        let stats = |(id, cpu_time_ns)| VcpuStats {
+            cpu_time_ns,
+            exits: self.shared.exits.of(id),
+        };
+        times.into_iter().enumerate().map(stats).collect()
+    }
+
+    /// How often each hypercall was made, by number.
+    pub fn hypercalls(&self) -> [u64; 64] {
+        std::array::from_fn(|nr| match &self.abi {
+            Abi::Inside(emulator) => {
+                let at = emulator.hypercalls.offset(nr as u64 * 8);
+                self.shared.memory.load(at).unwrap_or(0)
+            }
+            Abi::Outside(outside) => {
+                outside.domain.hypercalls[nr].load(std::sync::atomic::Ordering::Relaxed)
+            }
+        })
+    }
+
+    /// Pages the domain has now.
+    pub fn pages(&self) -> u64 {
+        match &self.abi {
+            Abi::Inside(_) => self.shared.memory.nr_pages(),
+            Abi::Outside(outside) => xenner_core::memory::tot_pages(&outside.domain),
+        }
     }
 }
 

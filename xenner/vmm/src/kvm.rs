@@ -5,7 +5,6 @@ use std::sync::Arc;
 use kvm_bindings::*;
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use vmm_sys_util::ioctl::ioctl_with_ref;
-use vmm_sys_util::ioctl_iow_nr;
 use xen_sys::addr::Vaddr;
 use xen_sys::arch_x86::{
     XEN_CPUID_FIRST_LEAF, XEN_CPUID_MAX_NUM_LEAVES, XEN_CPUID_SIGNATURE_EBX,
@@ -242,8 +241,11 @@ impl Machine {
         }
         share_tsc(&vcpu);
         // Not waiting for INIT and SIPI, as all but the first would.
-        let runnable = kvm_mp_state { mp_state: KVM_MP_STATE_RUNNABLE };
-        vcpu.set_mp_state(runnable).doing("make a virtual CPU runnable")?;
+        let runnable = kvm_mp_state {
+            mp_state: KVM_MP_STATE_RUNNABLE,
+        };
+        vcpu.set_mp_state(runnable)
+            .doing("make a virtual CPU runnable")?;
         Ok(vcpu)
     }
 
@@ -424,8 +426,12 @@ fn share_tsc(vcpu: &VcpuFd) {
     };
     // Older kernels cannot; then all reads carry the same offset.
     // SAFETY: the attribute names a live word, which is all KVM reads.
-    let _ = unsafe { ioctl_with_ref(vcpu, KVM_SET_DEVICE_ATTR(), &attr) };
+    let _ = unsafe { ioctl_with_ref(vcpu, calls::KVM_SET_DEVICE_ATTR(), &attr) };
 }
 
-// kvm-ioctls has this call for other architectures' virtual CPUs only.
-ioctl_iow_nr!(KVM_SET_DEVICE_ATTR, KVMIO, 0xe1, kvm_device_attr);
+/// Numbers of calls kvm-ioctls has for other architectures' virtual CPUs only.
+mod calls {
+    #![allow(missing_docs, reason = "named in KVM's documentation")]
+    use kvm_bindings::{KVMIO, kvm_device_attr};
+    vmm_sys_util::ioctl_iow_nr!(KVM_SET_DEVICE_ATTR, KVMIO, 0xe1, kvm_device_attr);
+}

@@ -8,14 +8,20 @@
 //! The process trusts nothing in guest memory, the emulator's included:
 //! everything there is copied out, checked, and never believed again.
 
+#![allow(
+    non_upper_case_globals,
+    reason = "constants keep the spelling of the public headers"
+)]
+
 pub mod devices;
 pub mod domain;
 pub mod emulator;
 pub mod kvm;
 pub mod memory;
 pub mod outside;
+pub mod shared;
 pub mod tables;
 pub mod vcpu;
 
 pub use domain::{DomainSpec, Vmm, VmmError};
-pub use vcpu::{CrashReport, DomainExit};
+pub use shared::{CrashReport, DomainExit, Shared, Snapshot};

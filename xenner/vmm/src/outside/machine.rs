@@ -11,7 +11,7 @@ use xenner_core::{Base, Flush, Machine};
 
 use super::ring0::{Chain, Step};
 use super::{IN_GUEST, Outside};
-use crate::vcpu::{CrashReport, DomainExit};
+use crate::shared::{CrashReport, DomainExit};
 
 const FS_BASE: u32 = 0xc000_0100;
 const GS_BASE: u32 = 0xc000_0101;
@@ -46,7 +46,7 @@ impl<'a> HostMachine<'a> {
         Self {
             outside,
             id,
-            chain: Chain::new(),
+            chain: Chain::default(),
             cr3: Mfn(0),
             fs_base: 0,
             gs_base: 0,
@@ -378,7 +378,11 @@ impl Machine for HostMachine<'_> {
     fn cache_flush(&mut self) {}
 
     fn watchdog(&mut self, id: usize, deadline: u64) {
-        self.outside.shared.set_watchdog(id, deadline);
+        let now = xenner_core::time::now(self, &self.outside.domain);
+        let left = std::time::Duration::from_nanos(deadline.saturating_sub(now));
+        self.outside
+            .shared
+            .set_watchdog(id, (deadline != 0).then_some(left));
     }
 
     fn shutdown(&mut self, reason: u32) {
@@ -392,7 +396,6 @@ impl Machine for HostMachine<'_> {
         self.outside.shared.end(DomainExit::Killed(CrashReport {
             reason: format!("{why} {detail:#x}"),
             vcpu: self.id,
-            registers: Vec::new(),
         }));
     }
 }

@@ -26,8 +26,8 @@ use xenner_core::{Config, Domain, MAX_VCPUS};
 
 use crate::kvm::CpuidTable;
 use crate::memory::{MemError, Memory};
+use crate::shared::Shared;
 use crate::tables::Hole;
-use crate::vcpu::Shared;
 
 pub use ring0::Ring0;
 pub use vcpu::run;

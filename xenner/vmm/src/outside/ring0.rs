@@ -28,12 +28,17 @@ const VCPU_SIZE: u64 = 0x4_0000;
 const CHAIN: u64 = 0x1000;
 const CHAIN_END: u64 = VCPU_SIZE - 0x2000;
 
-/// Selectors.
+/// Selector of ring 0's code.
 pub const RING0_CS: u16 = 0x08;
+/// Selector of ring 0's stack.
 pub const RING0_SS: u16 = 0x10;
+/// Selector of 32-bit code in ring 3.
 pub const USER32_CS: u16 = 0x23;
+/// Selector of ring 3's data and stack.
 pub const USER_SS: u16 = 0x2b;
+/// Selector of 64-bit code in ring 3.
 pub const USER_CS: u16 = 0x33;
+/// Selector of the task state segment.
 pub const TSS: u16 = 0x40;
 
 /// One step of a chain: what ring 0 does before it returns to ring 3. Each is
@@ -41,13 +46,23 @@ pub const TSS: u16 = 0x40;
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
     /// Store a page table entry.
-    Store { at: Maddr, value: u64 },
+    Store {
+        /// Where.
+        at: Maddr,
+        /// What.
+        value: u64,
+    },
     /// INVLPG.
     Invlpg(Vaddr),
     /// Load CR3.
     Cr3(u64),
     /// WRMSR.
-    Wrmsr { msr: u32, value: u64 },
+    Wrmsr {
+        /// Which register.
+        msr: u32,
+        /// What.
+        value: u64,
+    },
     /// Load CR0.
     Cr0(u64),
 }
@@ -161,6 +176,7 @@ impl Ring0 {
 }
 
 /// A chain being written.
+#[derive(Default)]
 pub struct Chain {
     words: Vec<u64>,
 }
@@ -175,18 +191,6 @@ pub struct Continuation {
 }
 
 impl Chain {
-    /// An empty one.
-    pub fn new() -> Self {
-        Self {
-            words: Vec::with_capacity(64),
-        }
-    }
-
-    /// Drops all steps.
-    pub fn clear(&mut self) {
-        self.words.clear();
-    }
-
     /// Adds a step.
     pub fn push(&mut self, step: Step) {
         let gadget = |g: (u64, &[u8])| va(GADGETS + g.0);

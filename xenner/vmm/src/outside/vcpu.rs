@@ -12,7 +12,7 @@ use xenner_core::{Machine as _, Regs, Vcpu, evtchn, trap, vcpu_op};
 use super::machine::HostMachine;
 use super::ring0::{self, Continuation, PORT, Ring0, Step};
 use super::{IN_GUEST, Outside};
-use crate::vcpu::{CrashReport, DomainExit, Paused};
+use crate::shared::{CrashReport, DomainExit, Paused, Snapshot};
 
 const IA32_TSC_DEADLINE: u32 = 0x6e0;
 
@@ -42,9 +42,9 @@ pub fn run(mut fd: VcpuFd, id: usize, outside: &Outside) {
         outside.shared.end(DomainExit::Killed(CrashReport {
             reason: error,
             vcpu: id,
-            registers: running.registers(),
         }));
     }
+    outside.shared.thread_ended(id, running.snapshot());
 }
 
 type Outcome<T = ()> = Result<T, String>;
@@ -71,7 +71,7 @@ impl Running<'_> {
     fn serve(&mut self) -> Outcome {
         let shared = &self.outside.shared;
         while !shared.stopping() {
-            if shared.pause_here() == Paused::Stopping {
+            if shared.pause_here(self.id, || self.snapshot()) == Paused::Stopping {
                 break;
             }
             self.outside.asked[self.id]
@@ -305,31 +305,18 @@ impl Running<'_> {
         self.fd.set_sync_dirty_reg(SyncReg::Register);
     }
 
-    fn registers(&self) -> Vec<u64> {
-        let r = &self.regs;
-        vec![
-            r.r15,
-            r.r14,
-            r.r13,
-            r.r12,
-            r.rbp,
-            r.rbx,
-            r.r11,
-            r.r10,
-            r.r9,
-            r.r8,
-            r.rax,
-            r.rcx,
-            r.rdx,
-            r.rsi,
-            r.rdi,
-            r.error_code,
-            r.rip,
-            r.cs,
-            r.rflags,
-            r.rsp,
-            r.ss,
-        ]
+    /// What the guest holds: its own registers as they were when it last left
+    /// ring 3.
+    fn snapshot(&self) -> Snapshot {
+        const CR2: u64 = 16;
+        let vcpu_info = self.outside.domain.vcpus[self.id].vcpu_info();
+        Snapshot {
+            regs: self.regs,
+            cr3: self.machine.cr3,
+            fs_base: self.machine.fs_base,
+            gs_base: self.machine.gs_base,
+            cr2: self.outside.memory.load(vcpu_info.offset(CR2)).unwrap_or(0),
+        }
     }
 }
 
