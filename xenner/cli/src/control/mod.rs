@@ -1,0 +1,169 @@
+//! The control socket: how commands reach a running domain.
+//!
+//! A request is one line of JSON, `{"version":1,"command":"pause"}`; the answer is one line,
+//! `{"version":1,"result":…}` or `{"version":1,"error":"…"}`. After a successful `console` request
+//! the connection carries raw console bytes in both directions.
+
+pub mod client;
+pub mod server;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::machine::{RunState, ShutdownRequest};
+
+/// The version of the protocol.
+pub const VERSION: u32 = 1;
+/// The longest request or answer line, in bytes.
+pub const MAX_LINE: usize = 1 << 20;
+
+/// A request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// [`VERSION`].
+    pub version: u32,
+    /// What to do.
+    #[serde(flatten)]
+    pub command: Command,
+}
+
+/// What a domain can be told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case")]
+pub enum Command {
+    /// Answer with an [`Info`].
+    Info,
+    /// Answer with the domain's [`crate::machine::Stats`].
+    Stats,
+    /// Stop the vCPUs.
+    Pause,
+    /// Let them run again.
+    Unpause,
+    /// Ask the guest to shut down.
+    Shutdown {
+        /// How.
+        reason: ShutdownRequest,
+    },
+    /// End the domain now.
+    Destroy,
+    /// Send a SysRq key.
+    Sysrq {
+        /// The key.
+        key: char,
+    },
+    /// Write a core file to the descriptor that accompanies the request.
+    DumpCore,
+    /// Attach to the console. The answer is an [`Attached`].
+    Console {
+        /// Whether to ask for the keyboard too.
+        keyboard: bool,
+    },
+    /// Answer with an [`Ended`] once the domain is gone and its name free.
+    Wait,
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Success or failure.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// What came of a request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// What was asked for.
+    Result(serde_json::Value),
+    /// Why not.
+    Error(String),
+}
+
+/// A running domain in a few words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Info {
+    /// Its name.
+    pub name: String,
+    /// Its UUID.
+    pub uuid: Uuid,
+    /// The process that runs it.
+    pub pid: u32,
+    /// What it does.
+    pub state: RunState,
+    /// Memory it has, in MiB.
+    pub memory_mib: u64,
+    /// The most it may have, in MiB.
+    pub maxmem_mib: u64,
+    /// vCPUs it has up.
+    pub vcpus: u32,
+    /// vCPU time used, in nanoseconds.
+    pub cpu_time_ns: u64,
+    /// When it was last started, in seconds since 1970.
+    pub started: u64,
+    /// How long ago that is, in seconds.
+    pub uptime: u64,
+    /// How often it was restarted.
+    pub restarts: u32,
+    /// The kernel.
+    pub kernel: String,
+    /// The console.
+    pub console: String,
+}
+
+/// The answer to [`Command::Console`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attached {
+    /// False if somebody else has the keyboard.
+    pub keyboard: bool,
+}
+
+/// The answer to [`Command::Wait`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// How the domain ended, in a word.
+    pub reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_look_as_documented() {
+        let json = |command| {
+            serde_json::to_string(&Request {
+                version: VERSION,
+                command,
+            })
+            .unwrap()
+        };
+        assert_eq!(json(Command::Pause), r#"{"version":1,"command":"pause"}"#);
+        assert_eq!(
+            json(Command::Shutdown {
+                reason: ShutdownRequest::Reboot
+            }),
+            r#"{"version":1,"command":"shutdown","reason":"reboot"}"#
+        );
+        assert_eq!(
+            json(Command::DumpCore),
+            r#"{"version":1,"command":"dump-core"}"#
+        );
+        let answer = Answer {
+            version: VERSION,
+            outcome: Outcome::Error("no".into()),
+        };
+        assert_eq!(
+            serde_json::to_string(&answer).unwrap(),
+            r#"{"version":1,"error":"no"}"#
+        );
+        let text = r#"{"version":1,"command":"console","keyboard":true,"later":1}"#;
+        assert_eq!(
+            serde_json::from_str::<Request>(text).unwrap().command,
+            Command::Console { keyboard: true }
+        );
+        assert!(serde_json::from_str::<Request>(r#"{"version":1,"command":"fly"}"#).is_err());
+    }
+}
