@@ -84,7 +84,7 @@ pub fn faults() {
     });
     yes(
         "hostile.fault_storm.all_delivered",
-        count % 3 == 0 && count > 100,
+        count.is_multiple_of(3) && count > 100,
     );
 }
 
