@@ -1,63 +1,71 @@
-//! The PV console (io/console.h): a 2 KiB output ring in a page the domain builder set up.
+//! What [`print!`](crate::print) prints on: the PV console.
 
+use core::cell::UnsafeCell;
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed, fence};
 
-use crate::abi::*;
+use pv_console::ConsoleFront;
+use pv_ring::RawPage;
+
 use crate::boot::start_info;
-use crate::hypercall::call2;
-use crate::memory::va_of_mfn;
+use crate::channel::{Port, ring_page};
 
-const IN_RING: u64 = 1024;
-const OUT_RING: u64 = 2048;
-const OUT_CONS: u64 = IN_RING + OUT_RING + 8;
-const OUT_PROD: u64 = IN_RING + OUT_RING + 12;
+const LINE: usize = 256;
 
-static PAGE: AtomicU64 = AtomicU64::new(0);
+/// A line is gathered before it goes to the ring, so that the other end is notified once per line.
+struct Shared {
+    front: Option<ConsoleFront<RawPage<'static>, Port>>,
+    line: [u8; LINE],
+    used: usize,
+}
+
+struct Cell(UnsafeCell<Shared>);
+// SAFETY: only the boot vCPU prints, and no handler prints but one that does not return.
+unsafe impl Sync for Cell {}
+
+static SHARED: Cell = Cell(UnsafeCell::new(Shared {
+    front: None,
+    line: [0; LINE],
+    used: 0,
+}));
+
+fn with<R>(f: impl FnOnce(&mut Shared) -> R) -> R {
+    // SAFETY: as `Cell` says, there is one user at a time; no `f` below calls `with`.
+    f(unsafe { &mut *SHARED.0.get() })
+}
 
 /// Finds the ring. Before, what is printed is lost.
 pub fn init() {
-    PAGE.store(va_of_mfn(start_info().console_mfn.0), Relaxed);
+    let info = start_info();
+    let page = ring_page(info.console_mfn.0);
+    with(|shared| shared.front = ConsoleFront::attach(page, Port(info.console_evtchn)).ok());
 }
 
-fn index(offset: u64) -> *mut u32 {
-    (PAGE.load(Relaxed) + offset) as *mut u32
-}
-
-fn read_index(offset: u64) -> u32 {
-    // SAFETY: the console page stays mapped, and the offsets are those of its index words.
-    unsafe { index(offset).read_volatile() }
-}
-
-fn notify() {
-    call2(
-        __HYPERVISOR_event_channel_op,
-        EVTCHNOP_send,
-        &start_info().console_evtchn,
-    );
-}
-
-fn put(byte: u8) {
-    let prod = read_index(OUT_PROD);
-    while u64::from(prod.wrapping_sub(read_index(OUT_CONS))) >= OUT_RING {
-        notify();
-        call2(__HYPERVISOR_sched_op, SCHEDOP_yield, 0);
+impl Shared {
+    fn put(&mut self, byte: u8) {
+        if let Some(room) = self.line.get_mut(self.used) {
+            *room = byte;
+            self.used += 1;
+        }
+        if self.used == LINE || byte == b'\n' {
+            self.send();
+        }
     }
-    let at = PAGE.load(Relaxed) + IN_RING + u64::from(prod) % OUT_RING;
-    // SAFETY: `at` is inside the output ring of the console page.
-    unsafe { (at as *mut u8).write_volatile(byte) };
-    // The byte must be there before the index says so; pairs with the back end's read barrier.
-    fence(core::sync::atomic::Ordering::SeqCst);
-    // SAFETY: as in `read_index`.
-    unsafe { index(OUT_PROD).write_volatile(prod.wrapping_add(1)) };
+
+    fn send(&mut self) {
+        if let Some(front) = &mut self.front {
+            // A console that fails has nowhere to say so.
+            let _ = front.write_all(&self.line[..self.used]);
+        }
+        self.used = 0;
+    }
 }
 
 /// Waits until the other end has read everything.
 pub fn drain() {
-    while read_index(OUT_PROD) != read_index(OUT_CONS) {
-        notify();
-        call2(__HYPERVISOR_sched_op, SCHEDOP_yield, 0);
-    }
+    with(|shared| {
+        shared.send();
+        let _ = shared.front.as_mut().map(ConsoleFront::flush);
+    });
 }
 
 /// Where [`print!`](crate::print) writes.
@@ -65,18 +73,14 @@ pub struct Console;
 
 impl Write for Console {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        if PAGE.load(Relaxed) == 0 {
-            return Ok(());
-        }
-        for byte in text.bytes() {
-            if byte == b'\n' {
-                put(b'\r');
+        with(|shared| {
+            for byte in text.bytes() {
+                if byte == b'\n' {
+                    shared.put(b'\r');
+                }
+                shared.put(byte);
             }
-            put(byte);
-        }
-        if text.ends_with('\n') {
-            notify();
-        }
+        });
         Ok(())
     }
 }

@@ -16,6 +16,18 @@ static SHARED: SharedPage = SharedPage([const { AtomicU64::new(0) }; 512]);
 pub static MASKED: AtomicBool = AtomicBool::new(true);
 /// Whether an event upcall ends the current attempt instead of being handled.
 pub static WATCHED: AtomicBool = AtomicBool::new(false);
+static FIFO: AtomicBool = AtomicBool::new(false);
+
+/// Whether the domain has gone over to the FIFO ABI, so that this module's bitmaps are not in use any more.
+pub fn is_fifo() -> bool {
+    FIFO.load(Relaxed)
+}
+
+/// Notes that it has.
+pub fn now_fifo() {
+    FIFO.store(true, Relaxed);
+}
+
 /// Upcalls handled.
 pub static UPCALLS: AtomicU64 = AtomicU64::new(0);
 /// Events handled, by port; ports above share the last count.

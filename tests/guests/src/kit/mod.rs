@@ -2,6 +2,7 @@
 
 pub mod abi;
 pub mod boot;
+pub mod channel;
 pub mod console;
 pub mod events;
 pub mod hypercall;

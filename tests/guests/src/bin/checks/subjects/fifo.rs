@@ -65,6 +65,7 @@ pub fn run() {
     if ret != OK {
         return;
     }
+    events::now_fifo();
     eq("fifo.init_control.link_bits", link_bits, 17);
     see(
         "fifo.init_control.again",

@@ -19,6 +19,7 @@ mod traps;
 mod usermode;
 mod vcpus;
 mod version;
+mod xenstore;
 
 const SUBJECTS: &[(&str, fn())] = &[
     ("version", version::run),
@@ -37,6 +38,7 @@ const SUBJECTS: &[(&str, fn())] = &[
     ("misc", misc::run),
     ("grants", grants::run),
     ("vcpus", vcpus::run),
+    ("xenstore", xenstore::run),
     ("fifo", fifo::run),
 ];
 
