@@ -93,10 +93,8 @@ impl Channel {
                 self.consumed += captures.get_match().end();
                 return Ok(found);
             }
-            let lines = fresh
-                .iter()
-                .rposition(|&b| b == b'\n')
-                .map_or(0, |at| at + 1);
+            // The last newline is kept back: a pattern may begin with it.
+            let lines = fresh.iter().rposition(|&b| b == b'\n').unwrap_or(0);
             if self.consumed + lines > handed_over {
                 sink(&fresh[handed_over - self.consumed..lines]);
                 handed_over = self.consumed + lines;
