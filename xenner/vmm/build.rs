@@ -1,7 +1,8 @@
-//! Builds the ring-0 image for the bare target and hands its path to the crate.
+//! Builds the ring-0 image and the test guest for the bare target and hands
+//! their paths to the crate.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const TARGET: &str = "x86_64-unknown-none";
@@ -17,30 +18,34 @@ fn main() {
     for watched in ["xenner/emu", "xenner/core", "xen-sys", "tests/guests"] {
         println!("cargo:rerun-if-changed={}", root.join(watched).display());
     }
-    let target_dir = out.join("bare");
+    for (package, binary, variable) in [
+        ("xenner-emu", "xenner-emu", "XENNER_EMU"),
+        ("xenner-guests", "hello", "XENNER_TEST_GUEST"),
+    ] {
+        let image = build(&root, &out.join("bare"), package, binary);
+        println!("cargo:rustc-env={variable}={}", image.display());
+    }
+}
+
+fn build(root: &Path, target_dir: &Path, package: &str, binary: &str) -> PathBuf {
     let status = Command::new(env::var_os("CARGO").expect("cargo sets it"))
-        .current_dir(&root)
-        .args([
-            "build",
-            "--release",
-            "--package",
-            "xenner-emu",
-            "--target",
-            TARGET,
-        ])
-        .arg("--target-dir")
-        .arg(&target_dir)
+        .current_dir(root)
+        .args(["build", "--release", "--package", package, "--bin", binary])
+        .args(["--target", TARGET, "--target-dir"])
+        .arg(target_dir)
         // Flags for the host must not reach the bare target.
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env_remove("RUSTFLAGS")
         .env_remove("RUSTC_WRAPPER")
         .env_remove("RUSTC_WORKSPACE_WRAPPER")
+        // Symbols are of no use to whoever runs it.
+        .env("CARGO_PROFILE_RELEASE_STRIP", "true")
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
         .status()
         .expect("cargo can be run");
     assert!(
         status.success(),
-        "The ring-0 image does not build. If the target is missing: rustup target add {TARGET}"
+        "{binary} does not build. If the target is missing: rustup target add {TARGET}"
     );
-    let image = target_dir.join(TARGET).join("release/xenner-emu");
-    println!("cargo:rustc-env=XENNER_EMU={}", image.display());
+    target_dir.join(TARGET).join("release").join(binary)
 }

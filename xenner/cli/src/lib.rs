@@ -21,6 +21,7 @@ pub mod domain;
 pub mod dumpcore;
 pub mod front;
 pub mod image;
+pub mod kvm;
 pub mod live;
 pub mod machine;
 pub mod program;

@@ -165,7 +165,13 @@ fn ioctls(role: Role) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
     const KVMIO: u64 = 0xae;
     const TYPE: u64 = 0xff00;
     let mut rules = Vec::new();
-    if role != Role::Console {
+    if role == Role::Console {
+        // All it does to the machine is to interrupt it.
+        const KVM_SIGNAL_MSI: u64 = 0x4020_aea5;
+        let signal = SeccompCmpOp::Eq;
+        let signal = condition(1, SeccompCmpArgLen::Dword, signal, KVM_SIGNAL_MSI)?;
+        rules.push(SeccompRule::new(vec![signal])?);
+    } else {
         let kvm = SeccompCmpOp::MaskedEq(TYPE);
         let kvm = condition(1, SeccompCmpArgLen::Dword, kvm, KVMIO << 8)?;
         rules.push(SeccompRule::new(vec![kvm])?);

@@ -11,6 +11,7 @@ fn main() {
         max_pages: 65536,
         vcpus: std::env::var("VCPUS").map_or(1, |v| v.parse().unwrap()),
         uuid: [7; 16],
+        confine: |_| (),
         cache: Some(xt_builder::PayloadCache::new("/tmp/xc")),
     };
     let t = std::time::Instant::now();

@@ -16,6 +16,7 @@ use xen_sys::errno::Errno;
 use xenner_core::image::VECTOR_HOST;
 use xt_xenstore::domain::{ConsoleInfo, DomainInfo, RingInfo};
 
+use crate::domain::Role;
 use crate::memory::Memory;
 
 /// A frame of guest memory that a back end shares with the guest.
@@ -153,6 +154,7 @@ impl ConsoleThread {
         channel: Channel,
         doorbell: EventFd,
         io: Arc<dyn ConsoleIo>,
+        confine: fn(Role),
     ) -> io::Result<Self> {
         let stop = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)?;
         let stats = Arc::new(ConsoleStats::default());
@@ -160,7 +162,10 @@ impl ConsoleThread {
         let stopped = stop.try_clone()?;
         let thread = std::thread::Builder::new()
             .name("console".into())
-            .spawn(move || serve_console(back, &doorbell, &stopped, &*io))?;
+            .spawn(move || {
+                confine(Role::Console);
+                serve_console(back, &doorbell, &stopped, &*io);
+            })?;
         Ok(Self {
             stop,
             stats,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use vmm_sys_util::eventfd::EventFd;
-use xen_sys::addr::{DomId, Mfn, PAGE_SIZE};
+use xen_sys::addr::{DomId, Mfn, PAGE_SIZE, Vaddr};
 use xen_sys::arch_x86::{VGCF_in_kernel, VGCF_online, VcpuGuestContext};
 use xenner_core::Config;
 use xenner_core::image::*;
@@ -43,7 +43,24 @@ pub struct DomainSpec {
     pub uuid: [u8; 16],
     /// Where decompressed kernels are kept.
     pub cache: Option<PayloadCache>,
+    /// Called by each thread before it deals with the guest.
+    pub confine: fn(Role),
 }
+
+/// What a thread is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Runs a virtual CPU.
+    Vcpu,
+    /// Serves the console.
+    Console,
+    /// Serves xenstore.
+    Xenstore,
+}
+
+/// A small PV kernel of this project's that looks at each part of the ABI and
+/// reports on its console.
+pub static TEST_GUEST: &[u8] = include_bytes!(env!("XENNER_TEST_GUEST"));
 
 /// A domain could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +116,7 @@ pub struct Vmm {
     pub image: PvImage,
     vcpus: Vec<kvm_ioctls::VcpuFd>,
     threads: Arc<Threads>,
+    confine: fn(Role),
 }
 
 impl Vmm {
@@ -166,6 +184,7 @@ impl Vmm {
             image,
             vcpus,
             threads: Arc::default(),
+            confine: spec.confine,
         })
     }
 
@@ -216,7 +235,7 @@ impl Vmm {
     pub fn attach_console(&self, io: Arc<dyn ConsoleIo>) -> Result<ConsoleThread, VmmError> {
         let page = GuestPage::new(&self.shared.memory, self.image.console_mfn);
         let doorbell = self.doorbell(CONSOLE_PORT)?;
-        ConsoleThread::spawn(page, self.channel(CONSOLE_PORT), doorbell, io).map_err(|source| {
+        ConsoleThread::spawn(page, self.channel(CONSOLE_PORT), doorbell, io, self.confine).map_err(|source| {
             VmmError::System {
                 what: "start the console",
                 source,
@@ -265,9 +284,13 @@ impl Vmm {
             .map_err(system("handle a signal"))?;
         for (id, fd) in std::mem::take(&mut self.vcpus).into_iter().enumerate() {
             let (shared, abi) = (self.shared.clone(), self.abi.clone());
-            let work = move || match abi {
-                Abi::Inside(emulator) => vcpu::run(fd, id, &shared, &emulator),
-                Abi::Outside(outside) => outside::run(fd, id, &outside),
+            let confine = self.confine;
+            let work = move || {
+                confine(Role::Vcpu);
+                match abi {
+                    Abi::Inside(emulator) => vcpu::run(fd, id, &shared, &emulator),
+                    Abi::Outside(outside) => outside::run(fd, id, &outside),
+                }
             };
             self.shared.thread_started();
             let spawned = std::thread::Builder::new()
@@ -365,6 +388,23 @@ impl Handle {
                 outside.domain.hypercalls[nr].load(std::sync::atomic::Ordering::Relaxed)
             }
         })
+    }
+
+    /// Copies guest-virtual memory out, in the address space of `cr3`; returns
+    /// how many bytes could be read.
+    pub fn read_virtual(&self, cr3: Mfn, at: Vaddr, to: &mut [u8]) -> usize {
+        let memory = &self.shared.memory;
+        let mut done = 0;
+        while done < to.len() {
+            let here = at.offset(done as u64);
+            let piece = (to.len() - done).min(PAGE_SIZE - here.page_offset());
+            let Some(found) = memory.translate(cr3, here) else { break };
+            if memory.read(found, &mut to[done..done + piece]).is_err() {
+                break;
+            }
+            done += piece;
+        }
+        done
     }
 
     /// Pages the domain has now.
@@ -465,6 +505,8 @@ fn build_kernel(
             initrd: spec.initrd.as_deref(),
             store_evtchn: STORE_PORT.into(),
             console_evtchn: CONSOLE_PORT.into(),
+            // As xl leaves them for a guest without devices passed through.
+            flags: 0,
             ..PvSpec::new(shared_info)
         },
     )?;

@@ -12,8 +12,9 @@ use vm_memory::{
     AtomicInteger, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion,
     VolatileMemory,
 };
-use xen_sys::addr::{Maddr, Mfn, PAGE_SIZE, Pfn};
+use xen_sys::addr::{Maddr, Mfn, PAGE_SIZE, Pfn, Vaddr};
 use xenner_core::image::{HEAP_BASE, IMAGE_BASE, M2P_BASE, RAM_BASE};
+use xenner_core::mmu::pte;
 use xt_builder::MemoryError;
 
 /// Memory could not be had or reached.
@@ -200,6 +201,36 @@ impl Memory {
     ) -> Result<Result<u32, u32>, MemError> {
         self.atomic(at, |word: &AtomicU32| {
             word.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst)
+        })
+    }
+
+    /// Where a guest-virtual address leads by the guest's page tables.
+    pub fn translate(&self, l4: Mfn, at: Vaddr) -> Option<Maddr> {
+        let mut table = l4;
+        for level in [4u32, 3, 2, 1] {
+            let index = at.0 >> (12 + 9 * (level - 1)) & 511;
+            let entry: u64 = self.load(table.addr().offset(index * 8)).ok()?;
+            if entry & pte::PRESENT == 0 {
+                return None;
+            }
+            if level > 1 && entry & pte::HUGE != 0 {
+                let size = 1u64 << (12 + 9 * (level - 1));
+                let base = entry & pte::FRAME & !(size - 1);
+                return Some(Maddr(base + (at.0 & (size - 1))));
+            }
+            table = Maddr(entry & pte::FRAME).frame();
+        }
+        Some(table.addr().offset(at.page_offset() as u64))
+    }
+
+    /// The domain's own pages: pseudo-physical number and machine frame, by
+    /// the machine-to-physical table. The guest may have changed that one, so
+    /// it is its own picture of itself.
+    pub fn domain_frames(&self) -> impl Iterator<Item = (Pfn, Mfn)> + '_ {
+        let first = RAM_BASE / PAGE_SIZE as u64;
+        (first..first + self.max_pages).filter_map(|mfn| {
+            let pfn: u64 = self.load(Maddr(M2P_BASE + mfn * 8)).ok()?;
+            (pfn < self.max_pages).then_some((Pfn(pfn), Mfn(mfn)))
         })
     }
 
