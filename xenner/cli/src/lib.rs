@@ -13,6 +13,7 @@
 
 pub mod check;
 pub mod cli;
+pub mod config;
 pub mod console;
 pub mod control;
 pub mod crash;

@@ -14,6 +14,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::cli::{Cli, Command, ConsoleArgs, DumpCoreArgs, EndArgs, RunArgs, StatsArgs};
+use crate::config::Given;
 use crate::console::backend::ConsoleSpec;
 use crate::console::relay::{Relay, Turn};
 use crate::control::client::{ClientError, Connection, PATIENCE};
@@ -27,7 +28,7 @@ use crate::rundir::Base;
 use crate::spec::{DomainSpec, Kernel};
 use crate::status::{Failure, Status};
 use crate::symbols::Symbols;
-use crate::{check, docs, image, run};
+use crate::{check, config, docs, image, run};
 
 /// How long a core file may take.
 const DUMP_PATIENCE: Duration = Duration::from_secs(3600);
@@ -198,7 +199,20 @@ fn default_core_dir() -> PathBuf {
 }
 
 fn resolve(arguments: &RunArgs) -> Result<DomainSpec, Failure> {
-    let mut spec = DomainSpec::new(format!("guest-{}", std::process::id()));
+    let mut spec = match &arguments.config {
+        None => DomainSpec::new(format!("guest-{}", std::process::id())),
+        Some(path) => {
+            let given = Given {
+                name: arguments.name.is_some(),
+                kernel: arguments.kernel.is_some(),
+            };
+            let (spec, warnings) = config::load(path, &arguments.settings, given)?;
+            for warning in warnings {
+                eprintln!("xenner: {warning}");
+            }
+            spec
+        }
+    };
     override_with(&mut spec, arguments)?;
     spec.check()
         .map_err(|error| Failure::new(Status::Config, error.to_string()))?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -174,6 +175,10 @@ impl Terminal {
     /// Runs `command` on a new terminal.
     pub fn run(mut command: Command) -> Terminal {
         let pty = nix::pty::openpty(None, None).unwrap();
+        for end in [&pty.master, &pty.slave] {
+            // Or the process would keep its own terminal open.
+            fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+        }
         let slave = || Stdio::from(pty.slave.try_clone().unwrap());
         let child = command
             .stdin(slave())

@@ -5,6 +5,7 @@ use super::rig::Rig;
 pub const TESTS: &[(&str, fn())] = &[
     ("wrong_arguments", wrong_arguments),
     ("values_out_of_range", values_out_of_range),
+    ("configurations", configurations),
     ("unusable_images", unusable_images),
     ("unusable_consoles", unusable_consoles),
     ("failures_to_build", failures_to_build),
@@ -64,6 +65,33 @@ fn values_out_of_range() {
     refused("--name", "a/b", &["slash", "--name"]);
     refused("--name", "", &["empty"]);
     refused("--symbols", "/nonexistent", &["/nonexistent", "System.map"]);
+}
+
+fn configurations() {
+    let rig = Rig::new();
+    let config = rig.path("web.cfg");
+    let path = config.to_str().unwrap();
+    std::fs::write(
+        &config,
+        "name='web'\nkernel='/etc/hostname'\nextra='a'\nvnc=1\n",
+    )
+    .unwrap();
+    let options = ["--append", "exit=poweroff", "--on-poweroff", "destroy"];
+    let (out, err) = rig.expect(0, &[&["run", path, "memory=64"][..], &options].concat());
+    assert_eq!(out, "booted: a exit=poweroff\r\n");
+    assert!(err.contains("web.cfg:4:1: Warning: vnc"), "{err}");
+    std::fs::write(&config, "name='web'\nkernel='/etc/hostname'\nvcpu=1\n").unwrap();
+    let (_, err) = rig.expect(3, &["run", path]);
+    assert!(
+        err.contains("web.cfg:3:1: ") && err.contains("vcpus"),
+        "{err}"
+    );
+    std::fs::write(&config, "name='web'\nkernel='/etc/hostname'\nmemory=16\n").unwrap();
+    refused(&rig, 3, &["run", path], &["16 MiB", "32 MiB to 512 GiB"]);
+    std::fs::write(&config, b"name='\xff'\n").unwrap();
+    refused(&rig, 3, &["run", path], &["UTF-8"]);
+    refused(&rig, 3, &["run", "/nonexistent.cfg"], &["/nonexistent.cfg"]);
+    refused(&rig, 3, &["run", "/dev/zero"], &["regular file"]);
 }
 
 fn unusable_images() {

@@ -1,0 +1,247 @@
+//! From an xl.cfg to a [`DomainSpec`].
+
+use std::path::Path;
+
+use xt_config::{Diagnostic, Document, DomainType};
+
+use crate::image;
+use crate::machine::StartError;
+use crate::spec::{Action, DomainSpec, Kernel, MemorySize};
+
+/// The largest configuration file read.
+const MAX_CONFIG: u64 = 1 << 20;
+
+/// The keys acted on. Others that xl knows are warned of.
+const KEYS: [&str; 18] = [
+    "name",
+    "uuid",
+    "type",
+    "builder",
+    "kernel",
+    "ramdisk",
+    "cmdline",
+    "root",
+    "extra",
+    "memory",
+    "maxmem",
+    "vcpus",
+    "maxvcpus",
+    "cpuid",
+    "on_poweroff",
+    "on_reboot",
+    "on_crash",
+    "on_watchdog",
+];
+
+/// What the command line sets anyway, so that the file need not.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Given {
+    /// The name.
+    pub name: bool,
+    /// The kernel.
+    pub kernel: bool,
+}
+
+/// Reads the configuration file `path` and then `settings`, each `key=value`, and returns what
+/// they ask for, and warnings.
+pub fn load(
+    path: &Path,
+    settings: &[String],
+    given: Given,
+) -> Result<(DomainSpec, Vec<String>), StartError> {
+    let bytes = image::read(path, MAX_CONFIG).map_err(|error| {
+        StartError::Config(format!("Cannot read the configuration {path:?}: {error}"))
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        StartError::Config(format!(
+            "The configuration {path:?} is no text: byte {at} is not UTF-8"
+        ))
+    })?;
+    read(&text, &path.display().to_string(), settings, given)
+}
+
+/// As [`load`], with the file's text.
+fn read(
+    text: &str,
+    file: &str,
+    settings: &[String],
+    given: Given,
+) -> Result<(DomainSpec, Vec<String>), StartError> {
+    let refused = |errors: xt_config::ConfigErrors| StartError::Config(errors.to_string());
+    let document = xt_config::parse_with_overrides(text, file, settings).map_err(refused)?;
+    let needed = |key: &&str| match *key {
+        "name" => !given.name || document.get("name").is_some(),
+        "kernel" => !given.kernel || document.get("kernel").is_some(),
+        _ => true,
+    };
+    let acted_on: Vec<_> = KEYS.into_iter().filter(needed).collect();
+    let checked = xt_config::DomainSpec::from_document(&document, &acted_on).map_err(refused)?;
+    let warnings = checked.warnings.iter().map(Diagnostic::to_string).collect();
+    Ok((convert(checked.value, &document)?, warnings))
+}
+
+fn convert(config: xt_config::DomainSpec, document: &Document) -> Result<DomainSpec, StartError> {
+    if config.domain_type != DomainType::Pv {
+        let key = if document.get("type").is_some() {
+            "type"
+        } else {
+            "builder"
+        };
+        let message = format!(
+            "xenner runs PV guests only, and this one is {}.",
+            config.domain_type
+        );
+        let help = "Set type = \"pv\" if the kernel has Xen PV notes.".to_owned();
+        let error = document.error_at(key, message, Some(help));
+        return Err(StartError::Config(error.to_string()));
+    }
+    let mut spec = DomainSpec::new(config.name);
+    if let Some(uuid) = config.uuid {
+        spec.uuid = uuid;
+    }
+    if let Some(kernel) = config.kernel {
+        spec.kernel = Kernel::File(kernel);
+    }
+    spec.ramdisk = config.ramdisk;
+    spec.cmdline = config.cmdline.unwrap_or_default();
+    (spec.memory, spec.maxmem) = (mib(config.memory_mib), mib(config.max_memory_mib));
+    (spec.vcpus, spec.maxvcpus) = (config.vcpus, config.max_vcpus);
+    spec.cpuid = config.cpuid;
+    let on = config.on;
+    let actions = &mut spec.actions;
+    for (field, action, key) in [
+        (&mut actions.on_poweroff, on.poweroff, "on_poweroff"),
+        (&mut actions.on_reboot, on.reboot, "on_reboot"),
+        (&mut actions.on_crash, on.crash, "on_crash"),
+        (&mut actions.on_watchdog, on.watchdog, "on_watchdog"),
+    ] {
+        *field = convert_action(action).ok_or_else(|| {
+            let message = format!("{key} can't be soft-reset here.");
+            let error = document.error_at(key, message, Some("Use restart.".to_owned()));
+            StartError::Config(error.to_string())
+        })?;
+    }
+    Ok(spec)
+}
+
+/// An amount beyond any limit stays beyond it.
+fn mib(amount: u64) -> MemorySize {
+    MemorySize::from_pages(amount.saturating_mul(256))
+}
+
+fn convert_action(action: xt_config::Action) -> Option<Action> {
+    match action {
+        xt_config::Action::Destroy => Some(Action::Destroy),
+        xt_config::Action::Restart => Some(Action::Restart),
+        xt_config::Action::RenameRestart => Some(Action::RenameRestart),
+        xt_config::Action::Preserve => Some(Action::Preserve),
+        xt_config::Action::CoredumpDestroy => Some(Action::CoredumpDestroy),
+        xt_config::Action::CoredumpRestart => Some(Action::CoredumpRestart),
+        xt_config::Action::SoftReset => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load_text(text: &str, given: Given) -> Result<(DomainSpec, Vec<String>), String> {
+        read(text, "web.cfg", &[], given).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn every_key_acted_on_reaches_the_spec() {
+        let text = "name = 'web'\nuuid = '01234567-89ab-cdef-0123-456789abcdef'\ntype = 'pv'\n\
+                    kernel = '/k'\nramdisk = '/r'\nroot = '/dev/xvda'\nextra = 'quiet'\n\
+                    memory = 128\nmaxmem = 256\nvcpus = 2\nmaxvcpus = 4\n\
+                    cpuid = 'host,tm=0'\non_poweroff = 'preserve'\non_reboot = 'destroy'\n\
+                    on_crash = 'coredump-restart'\non_watchdog = 'rename-restart'\n";
+        let (spec, warnings) = load_text(text, Given::default()).unwrap();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        spec.check().unwrap();
+        assert_eq!(spec.name, "web");
+        assert_eq!(
+            spec.uuid.to_string(),
+            "01234567-89ab-cdef-0123-456789abcdef"
+        );
+        assert_eq!(spec.kernel, Kernel::File("/k".into()));
+        assert_eq!(spec.ramdisk, Some("/r".into()));
+        assert_eq!(spec.cmdline, "root=/dev/xvda quiet");
+        assert_eq!(
+            (spec.memory, spec.maxmem),
+            (MemorySize::mib(128), MemorySize::mib(256))
+        );
+        assert_eq!((spec.vcpus, spec.maxvcpus), (2, 4));
+        assert_ne!(spec.cpuid, Default::default());
+        assert_eq!(spec.actions.on_poweroff, Action::Preserve);
+        assert_eq!(spec.actions.on_reboot, Action::Destroy);
+        assert_eq!(spec.actions.on_crash, Action::CoredumpRestart);
+        assert_eq!(spec.actions.on_watchdog, Action::RenameRestart);
+    }
+
+    #[test]
+    fn a_known_key_without_effect_is_a_warning_naming_it() {
+        let text = "name = 'web'\nkernel = '/k'\nmemory = 64\nvnc = 1\ndisk = ['/d,raw,xvda,w']\n";
+        let (_, warnings) = load_text(text, Given::default()).unwrap();
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(
+            warnings[0].starts_with("web.cfg:4:1: Warning: vnc "),
+            "{warnings:?}"
+        );
+        assert!(
+            warnings[1].starts_with("web.cfg:5:1: Warning: disk "),
+            "{warnings:?}"
+        );
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_with_its_place() {
+        let error = load_text("name = 'web'\n  kernle = '/k'\n", Given::default()).unwrap_err();
+        assert!(
+            error.contains("web.cfg:2:3: ") && error.contains("kernle"),
+            "{error}"
+        );
+        assert!(
+            load_text("name = 'web\n", Given::default())
+                .unwrap_err()
+                .contains("web.cfg:1:")
+        );
+    }
+
+    #[test]
+    fn what_the_command_line_gives_need_not_be_there() {
+        assert!(load_text("memory = 64\n", Given::default()).is_err());
+        let (spec, _) = load_text(
+            "memory = 64\n",
+            Given {
+                name: true,
+                kernel: true,
+            },
+        )
+        .unwrap();
+        assert_eq!(spec.memory, MemorySize::mib(64));
+    }
+
+    #[test]
+    fn other_kinds_of_guests_are_refused_with_their_place() {
+        let error = load_text("name='a'\nkernel='/k'\ntype='hvm'\n", Given::default());
+        let error = error.unwrap_err();
+        assert!(
+            error.starts_with("web.cfg:3:") && error.contains("PV guests only"),
+            "{error}"
+        );
+        let error = load_text(
+            "name='a'\nkernel='/k'\non_crash='soft-reset'\n",
+            Given::default(),
+        );
+        assert!(error.unwrap_err().contains("web.cfg:3:"));
+    }
+
+    #[test]
+    fn all_keys_are_known_to_the_parser() {
+        for key in KEYS {
+            assert!(xt_config::keys::SPEC_KEYS.contains(&key), "{key}");
+        }
+    }
+}
