@@ -46,7 +46,7 @@ fn checks_hold_on_xen() {
         let ended = rig.run_domain(&domain, LIMIT).expect("the rig answers");
         let how = ended.reason.and_then(|r| i32::try_from(r).ok());
         let told = format!("{}\n{}", ended.console, ended.xl);
-        wrong.extend(case.judge(&told, how, reason(case.end)));
+        wrong.extend(case.judge(&told, how, reason(case.end), &[]));
     }
     assert_sound(&wrong);
 }
