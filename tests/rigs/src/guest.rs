@@ -38,6 +38,22 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// The failures but those of the named checks.
+    pub fn failed_beyond(&self, limits: &[&str]) -> Vec<&str> {
+        let name = |line: &str| {
+            line.split_whitespace()
+                .nth(3)
+                .unwrap_or("")
+                .trim_end_matches(':')
+                .to_owned()
+        };
+        let unexpected = self
+            .failed
+            .iter()
+            .filter(|line| !limits.contains(&name(line).as_str()));
+        unexpected.map(String::as_str).collect()
+    }
+
     /// Reads a console; `None` when the closing line is missing, so the guest
     /// did not get that far.
     pub fn read(console: &str) -> Option<Self> {
@@ -67,5 +83,7 @@ mod tests {
             (1, vec!["not ok 2 b: why".to_owned()])
         );
         assert_eq!(Verdict::read("ok 1 a\npanic"), None);
+        assert_eq!(verdict.failed_beyond(&["b"]), Vec::<&str>::new());
+        assert_eq!(verdict.failed_beyond(&["a"]).len(), 1);
     }
 }

@@ -209,9 +209,13 @@ impl Cache {
             if let Some(package) = self.unpacked(name, version) {
                 return Ok(package);
             }
-            match self.fetch(name, version) {
-                Ok(package) => return Ok(package),
-                Err(error) => reason = error.to_string(),
+            if self.offline {
+                reason = "it is not in the cache, and XENNER_OFFLINE is set".into();
+            } else {
+                match self.fetch(name, version) {
+                    Ok(package) => return Ok(package),
+                    Err(error) => reason = error.to_string(),
+                }
             }
         }
         self.cached(|cached| cached == name)
@@ -259,12 +263,6 @@ impl Cache {
     }
 
     fn fetch(&self, name: &str, version: &str) -> Result<Package> {
-        if self.offline {
-            return Err(Error::Package {
-                name: name.into(),
-                reason: "it is not in the cache, and XENNER_OFFLINE is set".into(),
-            });
-        }
         let staging = tempfile::Builder::new()
             .prefix(".fetch")
             .tempdir_in(self.dir.join("packages"))

@@ -1,62 +1,52 @@
 //! The checks hold where they must: on Linux without a hypervisor between, and
 //! in PV domains of real Xen. What fails elsewhere is then that place's fault.
 
-use std::time::Duration;
+mod common;
 
+use common::{End, LIMIT, assert_sound, cases};
 use xenner_rigs::guest::{self, Verdict};
-use xenner_rigs::packages::{Cache, Kernel};
-use xenner_rigs::{Domain, RigK, RigSpec, RigX, Shell};
-
-const LONG: Duration = Duration::from_secs(300);
-
-fn assert_all_passed(place: &str, console: &str) {
-    let verdict = Verdict::read(console);
-    let failed = verdict.as_ref().map(|v| &v.failed);
-    assert!(
-        failed.is_some_and(Vec::is_empty),
-        "{place}: {failed:?}\n{console}"
-    );
-}
+use xenner_rigs::packages::Cache;
+use xenner_rigs::{Domain, RigK, RigSpec, RigX};
 
 #[test]
 fn checks_hold_on_a_bare_machine() {
     let spec = RigSpec::default().program(guest::workload(), "/workload");
     let mut rig = RigK::boot(&spec).expect("rig K");
-    let output = rig.run("/workload checks", LONG).expect("run");
-    assert_all_passed("bare machine", &output.text);
+    let output = rig.run("/workload checks", LIMIT).expect("run");
+    let verdict = Verdict::read(&output.text);
+    assert!(
+        verdict.is_some_and(|v| v.failed.is_empty()),
+        "{}",
+        output.text
+    );
     assert_eq!(output.status, 0);
 }
 
-/// Puts a kernel and the guest's initial file system into a rig.
-fn provide(shell: &Shell, cache: &Cache, kernel: Kernel) {
-    let files = cache.kernel(kernel).expect("kernel");
-    shell
-        .put(&files.image, &format!("vmlinuz-{kernel}"))
-        .expect("put");
-    guest::initramfs()
-        .and_then(|fs| fs.write(&shell.share().join("initrd")))
-        .expect("initial file system");
+/// The reason code of `SCHEDOP_shutdown` (`sched.h`).
+fn reason(end: End) -> i32 {
+    match end {
+        End::Poweroff => 0,
+        End::Reboot => 1,
+        End::Crash => 3,
+    }
 }
 
 #[test]
 fn checks_hold_on_xen() {
     let cache = Cache::open().expect("cache");
-    let mut rig = RigX::boot(&RigSpec::default()).expect("rig X");
-    for (kernel, vcpus, end, reason) in [
-        (Kernel::CLOUD, 1, "poweroff", 0),
-        (Kernel::CLOUD, 4, "reboot", 1),
-        (Kernel::new("6.12", true), 2, "crash", 3),
-    ] {
-        provide(&rig.shell, &cache, kernel);
-        let mut domain = Domain::pv(
-            "guest",
-            &format!("/share/vmlinuz-{kernel}"),
-            "/share/initrd",
-            &format!("console=hvc0 quiet panic=-1 xenner.test=checks,{end}"),
-        );
-        domain.vcpus = vcpus;
-        let ended = rig.run_domain(&domain, LONG).expect("run");
-        assert_all_passed(&format!("{kernel}, {vcpus} vCPUs on Xen"), &ended.console);
-        assert_eq!(ended.reason, Some(reason), "{end}: {}", ended.xl);
+    let mut spec = RigSpec::default();
+    spec.memory_mib = 6144;
+    let mut rig = RigX::boot(&spec).expect("rig X");
+    let mut wrong = Vec::new();
+    for case in cases(4096) {
+        case.provide(&rig.shell, &cache);
+        let mut domain = Domain::pv("guest", "/share/vmlinuz", "/share/initrd", &case.append());
+        domain.vcpus = case.vcpus;
+        domain.memory_mib = case.memory_mib;
+        let ended = rig.run_domain(&domain, LIMIT).expect("the rig answers");
+        let how = ended.reason.and_then(|r| i32::try_from(r).ok());
+        let told = format!("{}\n{}", ended.console, ended.xl);
+        wrong.extend(case.judge(&told, how, reason(case.end), &[]));
     }
+    assert_sound(&wrong);
 }

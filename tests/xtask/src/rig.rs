@@ -32,6 +32,9 @@ pub struct Arguments {
     /// Memory in MiB
     #[arg(long, default_value_t = 3072)]
     memory: u32,
+    /// Number of CPUs (one with --icount)
+    #[arg(long, default_value_t = 2)]
+    cpus: u32,
     /// Put a file in: path here, path there
     #[arg(long = "file", value_name = "HERE:THERE")]
     files: Vec<String>,
@@ -75,6 +78,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
 fn spec(arguments: &Arguments) -> Result<RigSpec> {
     let mut spec = RigSpec {
         memory_mib: arguments.memory,
+        cpus: arguments.cpus,
         ..RigSpec::default()
     };
     for pair in &arguments.files {
