@@ -13,7 +13,7 @@
 //! that make one are safe to call in Rust's terms only as long as the frames and addresses handed in are the
 //! caller's own; the domain is the unit of failure, as it is for the hypervisor under test.
 //!
-//! Begin with `bin/hello.rs`. On the host the crate is empty, so that the workspace builds as one.
+//! Begin with `bin/hello.rs`. On the host the crate holds [`compare`]: Xen's reports, and how others differ.
 
 #![cfg_attr(target_os = "none", no_std)]
 
@@ -23,6 +23,9 @@ mod kit;
 
 #[cfg(target_os = "none")]
 pub use kit::*;
+
+#[cfg(not(target_os = "none"))]
+pub mod compare;
 
 /// Tells a person who runs a guest's host binary what to do instead.
 #[cfg(not(target_os = "none"))]

@@ -314,7 +314,14 @@ fn exchange() {
         out: reservation(&mut take, 1, 2),
         nr_exchanged: 0,
     };
-    eq("memory.exchange", op(XENMEM_exchange, &mut swap), OK);
+    let ret = op(XENMEM_exchange, &mut swap);
+    eq("memory.exchange", ret, OK);
+    if ret != OK {
+        for page in pages {
+            page.writable();
+        }
+        return exchange_errors();
+    }
     eq("memory.exchange.nr_exchanged", swap.nr_exchanged, 4);
     yes("memory.exchange.aligned", take[0] % 4 == 0);
     yes(

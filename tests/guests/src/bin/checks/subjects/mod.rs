@@ -44,12 +44,17 @@ const SUBJECTS: &[(&str, fn())] = &[
 
 xenner_guests::guest!(main);
 
-fn asked_for(subject: &str) -> bool {
-    let words = boot::command_line().split_ascii_whitespace();
-    let mut only = words
-        .filter_map(|word| word.strip_prefix("only="))
+fn listed(word: &str, subject: &str) -> Option<bool> {
+    let mut lists = boot::command_line()
+        .split_ascii_whitespace()
+        .filter_map(|w| w.strip_prefix(word))
         .peekable();
-    only.peek().is_none() || only.any(|list| list.split(',').any(|name| name == subject))
+    lists.peek()?;
+    Some(lists.any(|list| list.split(',').any(|name| name == subject)))
+}
+
+fn asked_for(subject: &str) -> bool {
+    listed("only=", subject).unwrap_or(true) && !listed("without=", subject).unwrap_or(false)
 }
 
 fn main() {
