@@ -49,8 +49,10 @@ pub fn policy<M: Machine>(m: &M, d: &Domain, v: &Vcpu, leaf: u32, subleaf: u32) 
         1 => {
             c = c & !LEAF1_ECX_HIDDEN | HYPERVISOR;
             x &= !LEAF1_EDX_HIDDEN;
-            // OSXSAVE shows the guest's own CR4.
-            c = c & !(1 << 27) | if v.cr4 >> 18 & 1 != 0 { 1 << 27 } else { 0 };
+            // A kernel that asks Xen sees Xen's own OSXSAVE before it has set
+            // its CR4: Linux takes it for the leave to use XSAVE.
+            let xsave = c >> 26 & 1 != 0 && (v.in_kernel || v.cr4 >> 18 & 1 != 0);
+            c = c & !(1 << 27) | u32::from(xsave) << 27;
             b = b & 0x00ff_ffff | (v.id as u32) << 25;
         }
         // No deterministic monitor, thermal, performance monitoring.

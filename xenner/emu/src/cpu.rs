@@ -349,12 +349,14 @@ extern "C" fn emu_syscall32(r: &mut Regs) {
     run(m, d, v, r);
 }
 
-/// A fault of the emulator, or an interrupt while it waits.
+/// A fault of the emulator, or an interrupt while it waits. GS base may be the
+/// guest's: an interrupt that meets the first instruction of another's stub
+/// (seen where KVM itself runs nested) comes before the exchange.
 #[unsafe(no_mangle)]
 extern "C" fn emu_ring0(r: &mut Regs) {
     let vector = (r.error_code >> 32) as u8;
-    // SAFETY: reads this virtual CPU's number only.
-    let id = unsafe { (*this()).id };
+    let from = &raw const CPUS as usize;
+    let id = (&raw const *r as usize).wrapping_sub(from) / size_of::<Cpu>() % MAX_VCPUS;
     if vector >= 32 {
         note_interrupt(id, vector);
         return;
