@@ -152,7 +152,10 @@ impl Machine {
         let mut machine = Self {
             kvm,
             vm: Arc::new(vm),
-            cpuid: CpuidTable(Vec::new()),
+            cpuid: CpuidTable {
+                entries: Vec::new(),
+                native: Kind::detect() == Kind::PageTable,
+            },
             xcr0: 1,
         };
         machine.choose_cpuid()?;
@@ -165,13 +168,13 @@ impl Machine {
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .doing("tell the processor's features")?;
         let hypervisor = XEN_CPUID_FIRST_LEAF..XEN_CPUID_FIRST_LEAF + 0x1000;
-        self.cpuid.0 = supported
+        self.cpuid.entries = supported
             .as_slice()
             .iter()
             .filter(|entry| !hypervisor.contains(&entry.function))
             .copied()
             .collect();
-        for entry in &mut self.cpuid.0 {
+        for entry in &mut self.cpuid.entries {
             match (entry.function, entry.index) {
                 // x2APIC and the deadline timer are the emulator's; its filter
                 // hides them from the guest.
@@ -181,7 +184,7 @@ impl Machine {
             }
         }
         // Processes that ask for the hypervisor find Xen.
-        self.cpuid.0.push(kvm_cpuid_entry2 {
+        self.cpuid.entries.push(kvm_cpuid_entry2 {
             function: XEN_CPUID_FIRST_LEAF,
             eax: XEN_CPUID_FIRST_LEAF + XEN_CPUID_MAX_NUM_LEAVES,
             ebx: XEN_CPUID_SIGNATURE_EBX,
@@ -189,7 +192,7 @@ impl Machine {
             edx: XEN_CPUID_SIGNATURE_EDX,
             ..Default::default()
         });
-        self.cpuid.0.push(kvm_cpuid_entry2 {
+        self.cpuid.entries.push(kvm_cpuid_entry2 {
             function: XEN_CPUID_FIRST_LEAF + 1,
             eax: xenner_core::version::XEN_VERSION,
             ..Default::default()
@@ -199,7 +202,7 @@ impl Machine {
 
     /// Whether the processor has a feature: register 1 ebx, 2 ecx, 3 edx.
     fn has(&self, leaf: u32, register: usize, bit: u32) -> bool {
-        self.cpuid.0.iter().any(|e| {
+        self.cpuid.entries.iter().any(|e| {
             e.function == leaf
                 && e.index == 0
                 && [e.eax, e.ebx, e.ecx, e.edx][register] >> bit & 1 != 0
@@ -332,7 +335,7 @@ fn set_outside_msrs(vcpu: &VcpuFd) -> Result<(), KvmError> {
     let entries = [
         (0xc000_0081, star),
         (0xc000_0082, SYSCALL_TARGET),
-        (0xc000_0083, SYSCALL_TARGET),
+        (0xc000_0083, SYSCALL32_TARGET),
         (0xc000_0084, 0x4_7700),
     ]
     .map(|(index, data)| kvm_msr_entry {
@@ -357,12 +360,17 @@ pub enum Start {
 
 /// The CPUID leaves the domain may see.
 #[derive(Clone, Debug)]
-pub struct CpuidTable(Vec<kvm_cpuid_entry2>);
+pub struct CpuidTable {
+    entries: Vec<kvm_cpuid_entry2>,
+    /// Ring 3 executes the host's own CPUID: the kernel is told of the same
+    /// processor, or it would not keep registers its processes use.
+    native: bool,
+}
 
 impl CpuidTable {
     /// As one virtual CPU sees them.
     fn of(&self, id: usize) -> Vec<kvm_cpuid_entry2> {
-        let mut entries = self.0.clone();
+        let mut entries = self.entries.clone();
         for entry in &mut entries {
             match entry.function {
                 1 => entry.ebx = entry.ebx & 0x00ff_ffff | (id as u32) << 24,
@@ -376,7 +384,10 @@ impl CpuidTable {
     /// One leaf: eax, ebx, ecx, edx; zero where there is none.
     pub fn find(&self, id: usize, leaf: u32, subleaf: u32) -> [u32; 4] {
         const INDEXED: u32 = KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
-        let found = self.0.iter().find(|entry| {
+        if self.native {
+            return native_cpuid(leaf, subleaf);
+        }
+        let found = self.entries.iter().find(|entry| {
             entry.function == leaf && (entry.flags & INDEXED == 0 || entry.index == subleaf)
         });
         found.map_or([0; 4], |e| {
@@ -388,6 +399,30 @@ impl CpuidTable {
             [e.eax, ebx, e.ecx, e.edx]
         })
     }
+}
+
+/// What the host's processor shows, less what a pagetable-based KVM does not
+/// switch between its guests and the host: the bases' own instructions and the
+/// processor number in TSC_AUX.
+fn native_cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
+    const FSGSBASE: u32 = 1 << 0;
+    const RDPID: u32 = 1 << 22;
+    const RDTSCP: u32 = 1 << 27;
+    const TSC_ADJUST: u32 = 1 << 1;
+    // x87, SSE, AVX and AVX-512, as far as the host has switched them on.
+    const STATES: u32 = 0xe7;
+    let found = core::arch::x86_64::__cpuid_count(leaf, subleaf);
+    let [mut a, mut b, mut c, mut d] = [found.eax, found.ebx, found.ecx, found.edx];
+    match (leaf, subleaf) {
+        (7, 0) => {
+            b &= !(FSGSBASE | TSC_ADJUST);
+            c &= !RDPID;
+        }
+        (13, 0) => (a, d) = (a & STATES, 0),
+        (0x8000_0001, _) => d &= !RDTSCP,
+        _ => {}
+    }
+    [a, b, c, d]
 }
 
 /// Interrupts a virtual CPU.

@@ -47,7 +47,7 @@ impl<'a> HostMachine<'a> {
             outside,
             id,
             chain: Chain::default(),
-            cr3: Mfn(0),
+            cr3: outside.shared.hole.boot_l4,
             fs_base: 0,
             gs_base: 0,
             cr0: 0,

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use kvm_bindings::{Msrs, kvm_debugregs, kvm_msr_entry};
+use kvm_bindings::{Msrs, kvm_debugregs, kvm_msr_entry, kvm_regs};
 use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd};
 use xen_sys::addr::Maddr;
 use xenner_core::entry::{self, Next};
@@ -113,18 +113,34 @@ impl Running<'_> {
     fn left_ring3(&mut self) -> Outcome {
         let sync = self.fd.sync_regs();
         let (regs, sregs) = (sync.regs, sync.sregs);
-        let Some(vector) = Ring0::vector(regs.rip).filter(|_| sregs.cs.selector & 3 == 0) else {
-            return Ok(());
-        };
-        let frame = self.frame(vector, regs.rsp)?;
-        let [error_code, rip, cs, rflags, rsp, ss] = frame;
+        let in_ring0 = sregs.cs.selector & 3 == 0;
         self.machine.fs_base = sregs.fs.base;
         self.machine.gs_base = sregs.gs.base;
         self.machine.cr0 = sregs.cr0;
+        if in_ring0 && Ring0::is_syscall32(regs.rip) {
+            let frame = [0, regs.rcx, ring0::USER32_CS.into(), regs.r11, regs.rsp, 0x2b];
+            self.take_registers(&regs, 0, frame);
+            let (m, d) = (&mut self.machine, &self.outside.domain);
+            entry::syscall32(m, d, &mut self.vcpu, &mut self.regs, false);
+            return self.go_on();
+        }
+        let Some(vector) = Ring0::vector(regs.rip).filter(|_| in_ring0) else {
+            return Ok(());
+        };
+        let frame = self.frame(vector, regs.rsp)?;
+        let [error_code, rip, cs, ..] = frame;
         if cs & 3 == 0 {
             self.interrupted_in_ring0(vector, rip, sregs.cr2)?;
             return self.go_on();
         }
+        self.take_registers(&regs, vector, frame);
+        self.outside.shared.exits.count(self.id);
+        self.answer(vector, error_code as u32, sregs.cr2);
+        self.go_on()
+    }
+
+    fn take_registers(&mut self, regs: &kvm_regs, vector: u8, frame: [u64; 6]) {
+        let [error_code, rip, cs, rflags, rsp, ss] = frame;
         self.regs = Regs {
             r15: regs.r15,
             r14: regs.r14,
@@ -148,9 +164,6 @@ impl Running<'_> {
             rsp,
             ss,
         };
-        self.outside.shared.exits.count(self.id);
-        self.answer(vector, error_code as u32, sregs.cr2);
-        self.go_on()
     }
 
     /// The frame the CPU pushed: error code (0 if none), RIP, CS, RFLAGS,
@@ -198,6 +211,11 @@ impl Running<'_> {
                 entry::syscall(m, d, v, r);
             }
             0x80 => entry::software_interrupt(m, d, v, r, 0x80),
+            // INT does not reach its gate on such a KVM.
+            6 | 13 if let Some(raised) = software_interrupt(m, r) => {
+                const IDT: u32 = 2;
+                entry::exception(m, d, v, r, 13, u32::from(raised) << 3 | IDT, 0);
+            }
             vector if vector >= 32 => self.interrupt(vector),
             1 => {
                 m.dr6 = self
@@ -318,6 +336,14 @@ impl Running<'_> {
             cr2: self.outside.memory.load(vcpu_info.offset(CR2)).unwrap_or(0),
         }
     }
+}
+
+/// The vector of the INT instruction at RIP, if that is what stands there.
+fn software_interrupt(m: &mut HostMachine<'_>, r: &Regs) -> Option<u8> {
+    const INT: u8 = 0xcd;
+    let mut code = [0; 2];
+    m.copy_from_guest(xen_sys::addr::Vaddr(r.rip), &mut code).ok()?;
+    (code[0] == INT).then_some(code[1])
 }
 
 /// The code selector ring 3 really runs with for one the guest names.
