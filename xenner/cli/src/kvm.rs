@@ -65,9 +65,8 @@ impl Launcher for KvmLauncher {
 fn resolve(spec: &DomainSpec) -> Result<xenner_vmm::DomainSpec, StartError> {
     image::check(spec)?;
     let read = |what: &str, path: &PathBuf, limit| {
-        image::read(path, limit).map_err(|error| {
-            StartError::Image(format!("Cannot read the {what} {path:?}: {error}"))
-        })
+        image::read(path, limit)
+            .map_err(|error| StartError::Image(format!("Cannot read the {what} {path:?}: {error}")))
     };
     let kernel = match &spec.kernel {
         Kernel::Embedded => xenner_vmm::TEST_GUEST.to_vec(),
@@ -171,7 +170,10 @@ impl Machine for KvmMachine {
     }
 
     fn run(&mut self) -> Result<DomainExit, MachineError> {
-        let exit = self.vmm.run().map_err(|error| MachineError(chain(&error)))?;
+        let exit = self
+            .vmm
+            .run()
+            .map_err(|error| MachineError(chain(&error)))?;
         // What the guest printed last is passed on before the end is told.
         self.console = None;
         Ok(self.control.exit(exit))
@@ -209,7 +211,12 @@ impl KvmControl {
             .get(&first)
             .map(|snapshot| (first, snapshot))
             .into_iter()
-            .chain(snapshots.iter().filter(|(id, _)| **id != first).map(|(id, s)| (*id, s)));
+            .chain(
+                snapshots
+                    .iter()
+                    .filter(|(id, _)| **id != first)
+                    .map(|(id, s)| (*id, s)),
+            );
         DomainExit::Crash(Box::new(CrashReport {
             reason: reason.to_owned(),
             vcpus: order
@@ -405,7 +412,10 @@ impl DumpSource for Dump {
 
 impl Dump {
     fn read(&self, mfn: Mfn, page: &mut [u8; PAGE_SIZE]) -> io::Result<()> {
-        self.0.memory().read(mfn.addr(), page).map_err(io::Error::other)
+        self.0
+            .memory()
+            .read(mfn.addr(), page)
+            .map_err(io::Error::other)
     }
 }
 

@@ -67,7 +67,13 @@ pub fn policy<M: Machine>(m: &M, d: &Domain, v: &Vcpu, leaf: u32, subleaf: u32) 
             c &= !LEAF7_ECX_HIDDEN;
             x &= !LEAF7_EDX_HIDDEN;
         }
-        7 => (a, b, c, x) = if subleaf == 1 { (a & LEAF7_1_EAX_SHOWN, 0, 0, 0) } else { (0, 0, 0, 0) },
+        7 => {
+            (a, b, c, x) = if subleaf == 1 {
+                (a & LEAF7_1_EAX_SHOWN, 0, 0, 0)
+            } else {
+                (0, 0, 0, 0)
+            }
+        }
         // Topology: every virtual CPU is a package of its own.
         11 | 31 => (a, b, c, x) = (0, 0, subleaf & 0xff, (v.id as u32) * 2),
         13 if subleaf == 1 => {

@@ -446,7 +446,12 @@ impl Machine for Ring0 {
 
     fn watchdog(&mut self, id: usize, deadline: u64) {
         let now = xenner_core::time::now(self, host::domain());
-        host::call3(CALL_WATCHDOG, id as u64, deadline, deadline.saturating_sub(now));
+        host::call3(
+            CALL_WATCHDOG,
+            id as u64,
+            deadline,
+            deadline.saturating_sub(now),
+        );
     }
 
     fn shutdown(&mut self, reason: u32) {

@@ -235,12 +235,12 @@ impl Vmm {
     pub fn attach_console(&self, io: Arc<dyn ConsoleIo>) -> Result<ConsoleThread, VmmError> {
         let page = GuestPage::new(&self.shared.memory, self.image.console_mfn);
         let doorbell = self.doorbell(CONSOLE_PORT)?;
-        ConsoleThread::spawn(page, self.channel(CONSOLE_PORT), doorbell, io, self.confine).map_err(|source| {
-            VmmError::System {
+        ConsoleThread::spawn(page, self.channel(CONSOLE_PORT), doorbell, io, self.confine).map_err(
+            |source| VmmError::System {
                 what: "start the console",
                 source,
-            }
-        })
+            },
+        )
     }
 
     /// Starts xenstore.
@@ -398,7 +398,9 @@ impl Handle {
         while done < to.len() {
             let here = at.offset(done as u64);
             let piece = (to.len() - done).min(PAGE_SIZE - here.page_offset());
-            let Some(found) = memory.translate(cr3, here) else { break };
+            let Some(found) = memory.translate(cr3, here) else {
+                break;
+            };
             if memory.read(found, &mut to[done..done + piece]).is_err() {
                 break;
             }

@@ -77,10 +77,6 @@ const FINISH: (u64, &[u8]) = (80, &[0x58, 0x59, 0x5a, 0x5f, 0x48, 0xcf]); // pop
 const IRETQ: (u64, &[u8]) = (96, &[0x48, 0xcf]);
 const WAIT: (u64, &[u8]) = (112, &[0xfb, 0xf4, 0xfa, 0xeb, 0xfb]); // sti; hlt; cli; jmp back to sti
 
-/// Where SYSCALL of 32-bit code leads, in ring 0 and still on the guest's
-/// stack: an OUT like a stub's.
-const SYSCALL32: u64 = GADGETS + 0x80;
-
 /// Addresses of what is in ring 0.
 #[derive(Clone, Copy, Debug)]
 pub struct Ring0 {
@@ -94,8 +90,9 @@ fn va(at: u64) -> u64 {
 
 /// Where LSTAR points.
 pub const SYSCALL_TARGET: u64 = DIRECT_MAP + SYSCALL;
-/// Where CSTAR points.
-pub const SYSCALL32_TARGET: u64 = DIRECT_MAP + SYSCALL32;
+/// Where CSTAR points. 32-bit code gets to the lower 32 bits of it, so it lies
+/// in the first page, which no sane kernel maps for its processes.
+pub const SYSCALL32_TARGET: u64 = 0x10;
 /// Interrupt descriptor table.
 pub const IDT_BASE: u64 = DIRECT_MAP + IDT;
 /// Global descriptor table.
@@ -120,7 +117,6 @@ impl Ring0 {
             memory.store(Maddr(IDT + vector * 16), low)?;
             memory.store(Maddr(IDT + vector * 16 + 8), target >> 32)?;
         }
-        memory.write(Maddr(SYSCALL32), &[0xe6, PORT as u8, 0x0f, 0x0b])?;
         for (offset, code) in [STORE, INVLPG, CR3, WRMSR, CR0, FINISH, IRETQ, WAIT] {
             memory.write(Maddr(GADGETS + offset), code)?;
         }
@@ -169,11 +165,6 @@ impl Ring0 {
     pub fn vector(rip: u64) -> Option<u8> {
         let offset = rip.checked_sub(va(CODE) + OUT)?;
         (offset % STUB == 0 && offset / STUB < 256).then_some((offset / STUB) as u8)
-    }
-
-    /// Whether the stub of 32-bit system calls has executed its OUT, by RIP.
-    pub fn is_syscall32(rip: u64) -> bool {
-        rip == SYSCALL32_TARGET + OUT
     }
 
     /// Whether an address is that of an IRETQ, whose fault is the guest's.

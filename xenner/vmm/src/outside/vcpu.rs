@@ -117,16 +117,13 @@ impl Running<'_> {
         self.machine.fs_base = sregs.fs.base;
         self.machine.gs_base = sregs.gs.base;
         self.machine.cr0 = sregs.cr0;
-        if in_ring0 && Ring0::is_syscall32(regs.rip) {
-            let frame = [0, regs.rcx, ring0::USER32_CS.into(), regs.r11, regs.rsp, 0x2b];
-            self.take_registers(&regs, 0, frame);
-            let (m, d) = (&mut self.machine, &self.outside.domain);
-            entry::syscall32(m, d, &mut self.vcpu, &mut self.regs, false);
-            return self.go_on();
-        }
         let Some(vector) = Ring0::vector(regs.rip).filter(|_| in_ring0) else {
             return Ok(());
         };
+        if vector == 14 && sregs.cr2 == ring0::SYSCALL32_TARGET {
+            self.syscall32(&regs);
+            return self.go_on();
+        }
         let frame = self.frame(vector, regs.rsp)?;
         let [error_code, rip, cs, ..] = frame;
         if cs & 3 == 0 {
@@ -137,6 +134,28 @@ impl Running<'_> {
         self.outside.shared.exits.count(self.id);
         self.answer(vector, error_code as u32, sregs.cr2);
         self.go_on()
+    }
+
+    /// A 32-bit process executed SYSCALL. That does enter ring 0, but at the
+    /// lower half of the target's address and on the process's stack, onto
+    /// which the fault of fetching from there was pushed.
+    fn syscall32(&mut self, regs: &kvm_regs) {
+        const RSP_IN_FRAME: u64 = 32;
+        let mut rsp = [0; 8];
+        let saved = xen_sys::addr::Vaddr(regs.rsp + RSP_IN_FRAME);
+        // What the process could push to it can read.
+        let _ = self.machine.copy_from_guest(saved, &mut rsp);
+        let frame = [
+            0,
+            regs.rcx,
+            ring0::USER32_CS.into(),
+            regs.r11,
+            u64::from_le_bytes(rsp),
+            ring0::USER_SS.into(),
+        ];
+        self.take_registers(regs, 0, frame);
+        let (m, d) = (&mut self.machine, &self.outside.domain);
+        entry::syscall32(m, d, &mut self.vcpu, &mut self.regs, false);
     }
 
     fn take_registers(&mut self, regs: &kvm_regs, vector: u8, frame: [u64; 6]) {
@@ -342,7 +361,8 @@ impl Running<'_> {
 fn software_interrupt(m: &mut HostMachine<'_>, r: &Regs) -> Option<u8> {
     const INT: u8 = 0xcd;
     let mut code = [0; 2];
-    m.copy_from_guest(xen_sys::addr::Vaddr(r.rip), &mut code).ok()?;
+    m.copy_from_guest(xen_sys::addr::Vaddr(r.rip), &mut code)
+        .ok()?;
     (code[0] == INT).then_some(code[1])
 }
 
