@@ -228,7 +228,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "DIR")]
     pub core_dir: Option<PathBuf>,
 
-    /// A System.map or an unstripped vmlinux, for the names in a crash report
+    /// A System.map or an unstripped vmlinux, for the names in a crash report [default: what the
+    /// kernel image itself knows]
     #[arg(long, value_name = "FILE")]
     pub symbols: Option<PathBuf>,
 

@@ -88,6 +88,17 @@ impl CrashReport {
                 frame.symbol = name_of(frame.address);
             }
         }
+        // Linux returns by way of a thunk, which leaves its own address beside each real one.
+        let thunk = |frame: &BacktraceFrame| {
+            !frame.certain
+                && frame
+                    .symbol
+                    .as_ref()
+                    .is_some_and(|name| name.contains("return_thunk"))
+        };
+        for vcpu in &mut self.vcpus {
+            vcpu.backtrace.retain(|frame| !thunk(frame));
+        }
     }
 
     /// The report as text. Everything in it may come from the guest, so control characters are
@@ -182,6 +193,11 @@ mod tests {
                         certain: true,
                     },
                     BacktraceFrame {
+                        address: 0xffff_ffff_8200_0000,
+                        symbol: Some("srso_return_thunk+0x5".into()),
+                        certain: false,
+                    },
+                    BacktraceFrame {
                         address: 0x5678,
                         symbol: None,
                         certain: false,
@@ -208,7 +224,7 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("   ? [0000000000005678]\n"), "{text}");
-        assert!(!text.contains('\u{1b}'));
+        assert!(!text.contains('\u{1b}') && !text.contains("thunk"));
     }
 
     #[test]

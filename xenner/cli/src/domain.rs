@@ -85,11 +85,13 @@ fn supervise(
     signals: SignalFd,
 ) -> Result<DomainExit, Failure> {
     sandbox::choose(plan.sandbox).map_err(internal)?;
+    // Sweeps up what dead domains left; what can't be read is no obstacle.
+    let _ = plan.base.names();
     let rundir = plan.base.claim(&plan.spec.name)?;
     let backend = Backend::open(&plan.console, terminal, &rundir)
         .map_err(|error| Failure::new(Status::Console, error.to_string()))?;
     prepare_core_dir(plan)?;
-    confine(plan)?;
+    confine(plan, launcher)?;
 
     let console = Console::new().map_err(internal)?;
     let text = backend.text().to_owned();
@@ -225,7 +227,7 @@ fn listen(
 }
 
 /// Takes away all of the file system but what the domain and its restarts need.
-fn confine(plan: &Plan) -> Result<(), Failure> {
+fn confine(plan: &Plan, launcher: &dyn Launcher) -> Result<(), Failure> {
     let mut files = sandbox::Files {
         read: vec!["/proc".into()],
         write: vec![plan.base.path().to_owned()],
@@ -241,6 +243,10 @@ fn confine(plan: &Plan) -> Result<(), Failure> {
     if let ConsoleSpec::Socket(path) = &plan.console {
         files.write.extend(path.parent().map(Path::to_owned));
     }
+    let more = launcher.files();
+    files.read.extend(more.read);
+    files.write.extend(more.write);
+    files.devices.extend(more.devices);
     sandbox::confine_files(&files).map(drop).map_err(internal)
 }
 
@@ -403,8 +409,12 @@ impl House<'_> {
             .run()
             .map_err(|error| Failure::new(Status::Failed, error.to_string()))?;
         if let DomainExit::Crash(report) = &mut exit {
-            if let Some(symbols) = &self.plan.symbols {
-                report.symbolise(|address| symbols.name_of(address));
+            match &self.plan.symbols {
+                Some(symbols) => report.symbolise(|address| symbols.name_of(address)),
+                None => {
+                    let symbols = self.launcher.symbols(&self.plan.spec);
+                    report.symbolise(|address| symbols.name_of(address));
+                }
             }
             let name = life.live.name();
             self.sender.send(&Event::Crashed {

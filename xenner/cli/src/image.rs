@@ -1,7 +1,8 @@
 //! Reading kernels, RAM disks and symbols: files somebody else made.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File, Metadata};
 use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
 use crate::machine::StartError;
@@ -39,6 +40,15 @@ fn open(path: &Path, limit: u64) -> io::Result<File> {
     File::open(path)
 }
 
+/// Makes the folder `path` if need be. True if only this user can write there.
+pub fn private_dir(path: &Path) -> bool {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    let ours = |metadata: Metadata| {
+        metadata.uid() == nix::unistd::geteuid().as_raw() && metadata.mode() & 0o022 == 0
+    };
+    made.is_ok() && std::fs::symlink_metadata(path).is_ok_and(ours)
+}
+
 fn too_long(limit: u64) -> io::Error {
     let message = format!("it is longer than {} MiB", limit >> 20);
     io::Error::new(io::ErrorKind::InvalidInput, message)
@@ -65,7 +75,8 @@ pub fn check(spec: &DomainSpec) -> Result<(), StartError> {
     Ok(())
 }
 
-fn unusable(what: &str, path: &Path, error: &io::Error) -> StartError {
+/// Says that the `what` at `path` can't be read.
+pub fn unusable(what: &str, path: &Path, error: &io::Error) -> StartError {
     StartError::Image(format!(
         "Cannot read the {what} {path:?}: {error}; check the path and its permissions"
     ))

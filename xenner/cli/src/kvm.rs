@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use xen_sys::addr::{Mfn, Vaddr};
 use xen_sys::arch_x86::{HYPERVISOR_VIRT_START, VcpuGuestContext};
 use xenner_vmm::devices::{ConsoleIo, ConsoleThread, StoreInfo};
 use xenner_vmm::{Role, Snapshot, Vmm, VmmError};
-use xt_builder::{ErrorKind, PayloadCache};
+use xt_builder::{ErrorKind, KernelImage, PayloadCache};
 use xt_xenstore::path::Path as StorePath;
 use xt_xenstore::service::Handle as Store;
 use zerocopy::{FromZeros, IntoBytes};
@@ -22,7 +22,9 @@ use crate::machine::{
     Control, ControlError, DomainExit, Launcher, Machine, MachineError, Ports, RunState,
     ShutdownRequest, StartError, Stats, VcpuStats,
 };
+use crate::sandbox::Files;
 use crate::spec::{DomainSpec, Kernel};
+use crate::symbols::Symbols;
 use crate::{image, sandbox};
 
 /// Runs domains on this host's KVM.
@@ -30,7 +32,7 @@ pub struct KvmLauncher;
 
 impl Launcher for KvmLauncher {
     fn build(&self, spec: &DomainSpec, ports: Ports) -> Result<Box<dyn Machine>, StartError> {
-        let vmm_spec = resolve(spec)?;
+        let vmm_spec = resolve(spec, cache())?;
         let what = match &spec.kernel {
             Kernel::Embedded => "the embedded test guest".to_owned(),
             Kernel::File(path) => format!("{path:?}"),
@@ -59,19 +61,32 @@ impl Launcher for KvmLauncher {
             console: Some(console),
         }))
     }
+
+    fn symbols(&self, spec: &DomainSpec) -> Symbols {
+        let Ok(file) = kernel(spec) else {
+            return Symbols::default();
+        };
+        match KernelImage::parse(&file, cache().as_ref()) {
+            Ok(kernel) => Symbols::of_kernel(kernel.elf()),
+            Err(_) => Symbols::default(),
+        }
+    }
+
+    fn files(&self) -> Files {
+        Files {
+            write: cache_dir().into_iter().collect(),
+            ..Files::default()
+        }
+    }
 }
 
 /// Reads the files and says everything in the VMM's terms.
-fn resolve(spec: &DomainSpec) -> Result<xenner_vmm::DomainSpec, StartError> {
+fn resolve(
+    spec: &DomainSpec,
+    cache: Option<PayloadCache>,
+) -> Result<xenner_vmm::DomainSpec, StartError> {
     image::check(spec)?;
-    let read = |what: &str, path: &PathBuf, limit| {
-        image::read(path, limit)
-            .map_err(|error| StartError::Image(format!("Cannot read the {what} {path:?}: {error}")))
-    };
-    let kernel = match &spec.kernel {
-        Kernel::Embedded => xenner_vmm::TEST_GUEST.to_vec(),
-        Kernel::File(path) => read("kernel", path, image::MAX_KERNEL)?,
-    };
+    let kernel = kernel(spec)?;
     let initrd = match &spec.ramdisk {
         Some(path) => Some(read("initrd", path, image::MAX_RAMDISK)?),
         None => None,
@@ -85,7 +100,7 @@ fn resolve(spec: &DomainSpec) -> Result<xenner_vmm::DomainSpec, StartError> {
         max_pages: spec.maxmem.pages(),
         vcpus: spec.maxvcpus,
         uuid: *spec.uuid.as_bytes(),
-        cache: cache_dir().map(PayloadCache::new),
+        cache,
         confine: |role| {
             sandbox::enter(match role {
                 Role::Vcpu => sandbox::Role::Vcpu,
@@ -96,13 +111,30 @@ fn resolve(spec: &DomainSpec) -> Result<xenner_vmm::DomainSpec, StartError> {
     })
 }
 
-/// Where decompressed kernels are kept: `$XDG_CACHE_HOME/xenner/kernels`.
+fn read(what: &str, path: &Path, limit: u64) -> Result<Vec<u8>, StartError> {
+    image::read(path, limit).map_err(|error| image::unusable(what, path, &error))
+}
+
+fn kernel(spec: &DomainSpec) -> Result<Vec<u8>, StartError> {
+    match &spec.kernel {
+        Kernel::Embedded => Ok(xenner_vmm::TEST_GUEST.to_vec()),
+        Kernel::File(path) => read("kernel", path, image::MAX_KERNEL),
+    }
+}
+
+fn cache() -> Option<PayloadCache> {
+    cache_dir().map(PayloadCache::new)
+}
+
+/// Where decompressed kernels are kept: `$XDG_CACHE_HOME/xenner/kernels`, unless others could write
+/// there, for whoever can decides what runs.
 fn cache_dir() -> Option<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .filter(|path| path.is_absolute())
         .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
-    Some(base.join("xenner/kernels"))
+    let dir = base.join("xenner/kernels");
+    image::private_dir(&dir).then_some(dir)
 }
 
 /// An error with its causes, in one line.
@@ -232,8 +264,8 @@ impl KvmControl {
 
     /// The instruction, then what on the stack looks like return addresses.
     fn backtrace(&self, snapshot: &Snapshot) -> Vec<BacktraceFrame> {
-        const STACK: usize = 2048;
-        const MOST: usize = 24;
+        const STACK: usize = 8192;
+        const MOST: usize = 40;
         let frame = |address, certain| BacktraceFrame {
             address,
             symbol: None,
@@ -246,9 +278,19 @@ impl KvmControl {
         let words = stack[..have].as_chunks::<8>().0.iter();
         let addresses = words
             .map(|bytes| u64::from_le_bytes(*bytes))
-            .filter(|word| self.text.contains(word));
+            .filter(|word| self.text.contains(word) && self.is_behind_call(snapshot.cr3, *word));
         frames.extend(addresses.map(|address| frame(address, false)).take(MOST));
         frames
+    }
+
+    /// Whether the instruction before `address` is a call: what makes it a return address.
+    fn is_behind_call(&self, cr3: Mfn, address: u64) -> bool {
+        let mut code = [0; LONGEST_CALL];
+        let Some(at) = address.checked_sub(code.len() as u64) else {
+            return false;
+        };
+        let have = self.handle.read_virtual(cr3, Vaddr(at), &mut code);
+        have == code.len() && ends_with_call(&code)
     }
 
     fn write_store(&self, path: &str, value: String) -> Result<(), ControlError> {
@@ -266,6 +308,17 @@ impl KvmControl {
             None => Err(ControlError("Xenstore has ended".into())),
         }
     }
+}
+
+const LONGEST_CALL: usize = 7;
+
+/// Whether `code` ends with `call`: `e8 rel32`, or `ff /2` of two to seven bytes.
+fn ends_with_call(code: &[u8; LONGEST_CALL]) -> bool {
+    let indirect = |length: usize| {
+        let at = LONGEST_CALL - length;
+        code[at] == 0xff && code[at + 1] >> 3 & 7 == 2
+    };
+    code[2] == 0xe8 || (2..=LONGEST_CALL).any(indirect)
 }
 
 fn registers(s: &Snapshot) -> Registers {
@@ -438,3 +491,17 @@ fn context(snapshot: &Snapshot) -> Box<[u8; VCPU_CONTEXT_SIZE]> {
 }
 
 const _: () = assert!(size_of::<VcpuGuestContext>() == VCPU_CONTEXT_SIZE);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_told_from_other_code() {
+        assert!(ends_with_call(&[0, 0, 0xe8, 1, 2, 3, 4]));
+        assert!(ends_with_call(&[0, 0, 0, 0, 0, 0xff, 0xd0]));
+        assert!(ends_with_call(&[0xff, 0x14, 0x25, 0, 0, 0, 0]));
+        assert!(!ends_with_call(&[0x90; 7]));
+        assert!(!ends_with_call(&[0, 0, 0, 0, 0, 0xff, 0xe0]), "a jump");
+    }
+}

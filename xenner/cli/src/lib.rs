@@ -22,6 +22,7 @@ pub mod domain;
 pub mod dumpcore;
 pub mod front;
 pub mod image;
+pub mod kallsyms;
 pub mod kvm;
 pub mod live;
 pub mod machine;

@@ -10,14 +10,27 @@ use serde::{Deserialize, Serialize};
 use crate::console::Console;
 use crate::crash::CrashReport;
 use crate::dumpcore::DumpSource;
+use crate::sandbox::Files;
 use crate::spec::DomainSpec;
 use crate::status::{Failure, Status};
+use crate::symbols::Symbols;
 
 /// Builds machines. The program has one; tests have a fake.
 pub trait Launcher: Sync {
     /// Builds the domain `spec` describes, ready to run. Called again with the same `spec` for
     /// a restart.
     fn build(&self, spec: &DomainSpec, ports: Ports) -> Result<Box<dyn Machine>, StartError>;
+
+    /// The names of the functions of the domain's kernel, as far as they can be known. Asked for
+    /// only when they are needed.
+    fn symbols(&self, _spec: &DomainSpec) -> Symbols {
+        Symbols::default()
+    }
+
+    /// Files that building needs besides those the specification names and `/dev/kvm`.
+    fn files(&self) -> Files {
+        Files::default()
+    }
 }
 
 /// What a machine is given to talk to the world with.

@@ -296,6 +296,7 @@ const OPEN: &[libc::c_long] = &[libc::SYS_open, libc::SYS_openat];
 const FILES: &[libc::c_long] = &[
     libc::SYS_access,
     libc::SYS_faccessat2,
+    libc::SYS_fchmod,
     libc::SYS_flock,
     libc::SYS_getdents64,
     libc::SYS_lstat,
@@ -303,6 +304,8 @@ const FILES: &[libc::c_long] = &[
     libc::SYS_newfstatat,
     libc::SYS_readlink,
     libc::SYS_rename,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
     libc::SYS_rmdir,
     libc::SYS_stat,
     libc::SYS_statx,

@@ -38,7 +38,7 @@ impl Symbols {
             source,
         })?;
         let symbols = match bytes.starts_with(b"\x7fELF") {
-            true => Symbols::from_elf(&bytes),
+            true => Symbols::of_kernel(&bytes),
             false => Symbols::from_map(&String::from_utf8_lossy(&bytes)),
         };
         match symbols.entries.is_empty() {
@@ -64,6 +64,16 @@ impl Symbols {
             })
             .collect();
         Symbols::sorted(entries)
+    }
+
+    /// What an uncompressed kernel knows of its own functions: its ELF symbol table, or the table
+    /// Linux carries in its image.
+    pub fn of_kernel(elf: &[u8]) -> Symbols {
+        let symbols = Symbols::from_elf(elf);
+        match symbols.entries.is_empty() {
+            true => Symbols::sorted(crate::kallsyms::functions(elf)),
+            false => symbols,
+        }
     }
 
     /// The text symbols of a `System.map`: address, letter, name.
