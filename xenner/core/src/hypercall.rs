@@ -31,6 +31,24 @@ pub fn call<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, r: &mut Regs) {
     };
 }
 
+/// Whether a hypercall changes nothing that entries to the kernel depend on
+/// (callbacks, the place of `vcpu_info`), and does not wait.
+pub fn is_common(nr: u64) -> bool {
+    const COMMON: u64 = 1 << __HYPERVISOR_mmu_update
+        | 1 << __HYPERVISOR_mmuext_op
+        | 1 << __HYPERVISOR_update_va_mapping
+        | 1 << __HYPERVISOR_stack_switch
+        | 1 << __HYPERVISOR_multicall
+        | 1 << __HYPERVISOR_fpu_taskswitch
+        | 1 << __HYPERVISOR_set_segment_base
+        | 1 << __HYPERVISOR_update_descriptor
+        | 1 << __HYPERVISOR_xen_version
+        | 1 << __HYPERVISOR_event_channel_op
+        | 1 << __HYPERVISOR_set_timer_op
+        | 1 << __HYPERVISOR_grant_table_op;
+    nr < 64 && COMMON >> nr & 1 != 0
+}
+
 /// The value for RAX.
 fn value(result: Ret) -> u64 {
     match result {
@@ -58,7 +76,10 @@ fn multicall<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, list: Vaddr, count
         let result = match entry.op {
             // Neither may be nested.
             __HYPERVISOR_multicall | __HYPERVISOR_iret => Err(Errno::ENOSYS),
-            op => dispatch(m, d, v, op, entry.args),
+            op => {
+                v.unsettled |= !is_common(op);
+                dispatch(m, d, v, op, entry.args)
+            }
         };
         guest::put(m, at.offset(8), &value(result))?;
     }
@@ -116,7 +137,7 @@ fn other_domain<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, args: [u64; 6])
 
 /// `HYPERVISOR_stack_switch`: where frames for entries from user mode go.
 fn stack_switch(v: &mut Vcpu, _ss: u64, sp: u64) -> Ret {
-    v.kernel_sp = sp;
+    v.set_kernel_sp(sp);
     Ok(0)
 }
 

@@ -89,6 +89,8 @@ pub struct Vcpu {
     pub gdt_frames: [Mfn; 16],
     /// Entries of the descriptor table.
     pub gdt_entries: u32,
+    /// A multicall did what is not [`crate::hypercall::is_common`].
+    pub unsettled: bool,
     /// The guest is blocked; see [`crate::domain::VCPU_BLOCKED`].
     pub blocked: bool,
     /// It has taken up its first context.
@@ -142,9 +144,22 @@ impl Vcpu {
             poll_until: 0,
             gdt_frames: [Mfn(0); 16],
             gdt_entries: 0,
+            unsettled: false,
             blocked: false,
             started: false,
             down: true,
         }
+    }
+
+    /// Sets the stack for entries from user mode. One whose frames would lie in
+    /// the emulator's range is replaced by one that cannot be written.
+    pub fn set_kernel_sp(&mut self, sp: u64) {
+        const FRAME: u64 = 64;
+        let low = Vaddr((sp & !15).wrapping_sub(FRAME));
+        self.kernel_sp = if crate::mmu::in_hole(low) || crate::mmu::in_hole(Vaddr(sp)) {
+            0
+        } else {
+            sp
+        };
     }
 }

@@ -232,7 +232,7 @@ pub fn load_context<M: Machine>(
         address: c.syscall_callback_eip.0,
         masks_events: masked(VGCF_syscall_disables_events),
     };
-    v.kernel_sp = c.kernel_sp;
+    v.set_kernel_sp(c.kernel_sp);
     v.cr4 = c.ctrlreg[4];
     v.kernel_l4 = Mfn(c.ctrlreg[3] >> 12);
     v.user_l4 = Mfn(c.ctrlreg[1] >> 12);

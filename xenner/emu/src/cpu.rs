@@ -7,12 +7,13 @@ use core::sync::atomic::Ordering;
 use xen_sys::arch_x86::{
     FIRST_RESERVED_GDT_BYTE, FLAT_RING3_CS32, FLAT_RING3_CS64, FLAT_RING3_SS64,
 };
+use xen_sys::xen::VMASST_TYPE_architectural_iopl;
 use xenner_core::entry::{self, Next};
 use xenner_core::image::*;
-use xenner_core::{Domain, MAX_VCPUS, Regs, Vcpu, evtchn};
+use xenner_core::{Domain, MAX_VCPUS, Regs, Vcpu, evtchn, hypercall};
 
 use crate::host;
-use crate::machine::Ring0;
+use crate::machine::{self, Ring0};
 use crate::stubs;
 
 const STACK: usize = 16 * 1024;
@@ -28,6 +29,16 @@ pub struct Cpu {
     pub stack_end: u64,
     /// Where SYSCALL's entry keeps the guest's RSP for a moment.
     pub scratch: u64,
+    /// Where `HYPERVISOR_iret` keeps RCX.
+    pub scratch_rcx: u64,
+    /// Address of the `vcpu_info`.
+    pub info: u64,
+    /// Whether the short ways of `fast.rs` may be taken.
+    pub usual: bool,
+    /// `Config::kernel_cs`.
+    pub kernel_cs: u64,
+    /// `Config::kernel_ss`.
+    pub kernel_ss: u64,
     /// Its number.
     pub id: usize,
     tss: [u8; 104],
@@ -49,6 +60,11 @@ impl Cpu {
             this: 0,
             stack_end: 0,
             scratch: 0,
+            scratch_rcx: 0,
+            info: 0,
+            usual: false,
+            kernel_cs: 0,
+            kernel_ss: 0,
             id,
             tss: [0; 104],
             flush: core::sync::atomic::AtomicU64::new(0),
@@ -127,7 +143,12 @@ fn fill_idt() {
     // SAFETY: the first virtual CPU fills the table before any other starts.
     let idt = unsafe { &mut *(&raw mut IDT) };
     for (vector, gate) in idt.iter_mut().enumerate() {
-        let target = base + vector as u64 * 16;
+        let target = match vector {
+            1 => &raw const stubs::debug_entry as u64,
+            2 => &raw const stubs::nmi_entry as u64,
+            14 if machine::has_fsgsbase() => &raw const stubs::page_fault_entry as u64,
+            _ => base + vector as u64 * 16,
+        };
         // Breakpoints, overflow and the system call vector may be raised by
         // ring 3 itself; double faults and NMIs get a stack of their own.
         let dpl: u64 = if matches!(vector, 3 | 4 | 0x80) { 3 } else { 0 };
@@ -135,6 +156,7 @@ fn fill_idt() {
             2 => 1,
             8 => 2,
             18 => 3,
+            1 => 4,
             _ => 0,
         };
         let low = target & 0xffff
@@ -156,7 +178,7 @@ fn load_tables(cpu: &mut Cpu) {
     };
     word(&mut cpu.tss, 4, stack_end);
     // Their own stacks lie at the cold end of the same one.
-    for ist in 0..3 {
+    for ist in 0..4 {
         let end = stack_end - STACK as u64 + 1024 * (ist + 1);
         word(&mut cpu.tss, 36 + 8 * ist as usize, end);
     }
@@ -211,7 +233,12 @@ unsafe fn set_msrs(cpu: u64) {
         wrmsr(0xc000_0101, cpu);
         wrmsr(0xc000_0102, 0);
         wrmsr(0xc000_0081, STAR);
-        wrmsr(0xc000_0082, &raw const stubs::syscall_entry as u64);
+        let entry = if machine::has_fsgsbase() {
+            &raw const stubs::syscall_entry
+        } else {
+            &raw const stubs::syscall_entry_msr
+        };
+        wrmsr(0xc000_0082, entry as u64);
         wrmsr(0xc000_0083, &raw const stubs::syscall32_entry as u64);
         // Interrupts, traps, direction, nested task, alignment check off.
         wrmsr(0xc000_0084, 0x4_7700);
@@ -248,10 +275,23 @@ extern "C" fn emu_start(id: usize) {
         xenner_core::vcpu_op::load_context(&mut m, host::domain(), &mut cpu.vcpu, regs, context);
     }
     run(&mut m, host::domain(), &mut cpu.vcpu, regs);
+    refresh(cpu, host::domain());
 }
 
 fn entry_runstate(m: &mut Ring0, v: &mut Vcpu) {
     xenner_core::vcpu_op::enter_runstate(m, host::domain(), v, 0);
+}
+
+/// Brings up to date what `fast.rs` goes by, after a change that may concern it.
+fn refresh(cpu: &mut Cpu, d: &Domain) {
+    const ARCHITECTURAL_IOPL: u64 = 1 << VMASST_TYPE_architectural_iopl;
+    let v = &cpu.vcpu;
+    cpu.info = DIRECT_MAP + d.vcpus[v.id].vcpu_info().0;
+    cpu.kernel_cs = d.config.kernel_cs.into();
+    cpu.kernel_ss = d.config.kernel_ss.into();
+    cpu.usual = v.syscall.address != 0
+        && v.gates[14].address != 0
+        && d.vm_assist.load(Ordering::Relaxed) & ARCHITECTURAL_IOPL == 0;
 }
 
 /// Passes through `resume` until the guest may run.
@@ -296,27 +336,29 @@ fn after_interrupts(m: &mut Ring0, d: &Domain, v: &mut Vcpu) {
     }
 }
 
+/// This virtual CPU's state, the machine and the domain.
+macro_rules! entered {
+    ($m:ident, $d:ident, $v:ident) => {
+        // SAFETY: this virtual CPU's own state; entries do not nest, since
+        // ring 0 runs with interrupts off.
+        let ($m, $d, $v) =
+            unsafe { (&mut Ring0::new(this()), host::domain(), &mut (*this()).vcpu) };
+    };
+}
+
 /// An exception or interrupt from ring 3.
 #[unsafe(no_mangle)]
 extern "C" fn emu_trap(r: &mut Regs) {
-    // SAFETY: this virtual CPU's own state; entries do not nest, since ring 0
-    // runs with interrupts off.
-    let cpu = unsafe { &mut *this() };
-    let (m, d, v) = (&mut Ring0::new(this()), host::domain(), &mut cpu.vcpu);
+    entered!(m, d, v);
     let (code, vector) = (r.error_code as u32, (r.error_code >> 32) as u8);
     match vector {
         14 => {
             let cr2: u64;
             // SAFETY: reads a register.
             unsafe { asm!("mov {}, cr2", out(reg) cr2, options(nomem, nostack, preserves_flags)) };
-            let system_call = &raw const stubs::syscall_entry as u64;
-            if code & !1 == 0x14 && cr2 == system_call && r.rip == system_call {
-                (r.rip, r.rflags) = (r.rcx, r.r11);
-                entry::syscall(m, d, v, r);
-            } else {
-                entry::exception(m, d, v, r, 14, code, cr2);
-            }
+            entry::exception(m, d, v, r, 14, code, cr2);
         }
+        8 | 18 => host::die("Double fault or machine check: vector", &[0, vector.into()]),
         0xff => xenner_core::trap::iret_failed(m, d, v, r),
         0x80 => entry::software_interrupt(m, d, v, r, 0x80),
         vector if vector >= 32 => {
@@ -328,23 +370,38 @@ extern "C" fn emu_trap(r: &mut Regs) {
     run(m, d, v, r);
 }
 
-/// A 64-bit system call instruction. Nonzero when SYSRETQ can return from it.
+/// A 64-bit system call instruction, the long way.
 #[unsafe(no_mangle)]
-extern "C" fn emu_syscall(r: &mut Regs) -> u32 {
-    // SAFETY: as in `emu_trap`.
-    let cpu = unsafe { &mut *this() };
-    let (m, d, v) = (&mut Ring0::new(this()), host::domain(), &mut cpu.vcpu);
+extern "C" fn emu_syscall(r: &mut Regs) {
+    entered!(m, d, v);
     entry::syscall(m, d, v, r);
     run(m, d, v, r);
-    0
+}
+
+/// A hypercall other than `HYPERVISOR_iret`; the registers a function keeps
+/// are not in `r` yet. Nonzero when [`emu_resume`] is to follow.
+#[unsafe(no_mangle)]
+extern "C" fn emu_hypercall(r: &mut Regs) -> u32 {
+    entered!(m, d, v);
+    let common = hypercall::is_common(r.rax);
+    hypercall::call(m, d, v, r);
+    let settled = common && !core::mem::take(&mut v.unsettled);
+    (!settled || evtchn::upcall_due(m, d, v.id)).into()
+}
+
+/// What is left to do after a hypercall.
+#[unsafe(no_mangle)]
+extern "C" fn emu_resume(r: &mut Regs) {
+    entered!(m, d, v);
+    run(m, d, v, r);
+    // SAFETY: as in `entered`; `v` is not used any more.
+    refresh(unsafe { &mut *this() }, d);
 }
 
 /// A system call instruction in compatibility mode.
 #[unsafe(no_mangle)]
 extern "C" fn emu_syscall32(r: &mut Regs) {
-    // SAFETY: as in `emu_trap`.
-    let cpu = unsafe { &mut *this() };
-    let (m, d, v) = (&mut Ring0::new(this()), host::domain(), &mut cpu.vcpu);
+    entered!(m, d, v);
     entry::syscall32(m, d, v, r, false);
     run(m, d, v, r);
 }

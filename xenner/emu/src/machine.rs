@@ -77,6 +77,14 @@ fn rdmsr(msr: u32) -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
+/// Whether RDGSBASE and its like are there and switched on.
+pub fn has_fsgsbase() -> bool {
+    let cr4: u64;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, cr4", out(reg) cr4, options(nostack, nomem, preserves_flags)) };
+    cr4 >> 16 & 1 != 0
+}
+
 /// Whether a guest-virtual range keeps clear of the emulator's.
 fn guest_range(at: Vaddr, bytes: usize) -> Result<(), Errno> {
     let last =

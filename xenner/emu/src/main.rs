@@ -13,6 +13,8 @@
 #[cfg(target_os = "none")]
 mod cpu;
 #[cfg(target_os = "none")]
+mod fast;
+#[cfg(target_os = "none")]
 mod host;
 #[cfg(target_os = "none")]
 mod machine;

@@ -2,9 +2,10 @@
 //!
 //! Every entry leaves the guest's registers as a [`xenner_core::Regs`] at the
 //! end of the virtual CPU's stack, the vector in byte 4 of the error code.
-//! Ring 0 runs with interrupts off but for the wait in `HLT`, and faults in
-//! two places only, both expected: the copies between `user_access_start` and
-//! `user_access_end`, and the IRETQ that returns to the guest.
+//! Ring 0 runs with interrupts off but for the wait in `HLT`, and faults only
+//! where that is expected: where it touches guest memory through the guest's
+//! page tables (the copies here, the frames of `fast.rs`), and at the IRETQ
+//! that returns to the guest.
 
 use core::arch::global_asm;
 
@@ -84,6 +85,7 @@ trap:
     test byte ptr [rsp + 16], 3
     jz ring0
     swapgs
+.global trap_saved
 trap_saved:
     SAVE
     cld
@@ -101,14 +103,45 @@ leave:
 leave_iretq:
     iretq
 
-// SYSCALL: RCX and R11 hold RIP and RFLAGS. On a pagetable-based KVM control
-// never gets here: the fetch faults and arrives as a page fault.
+// A debug exception comes on a stack of its own: after MOV SS it can meet the
+// first instruction of the SYSCALL entry, on the guest's stack and with the
+// guest's GS base. In ring 0 it is of no interest, be it that or a watchpoint
+// on guest memory that the emulator has touched.
 .balign 16
-.global syscall_entry
-syscall_entry:
+.global debug_entry
+debug_entry:
+    test byte ptr [rsp + 8], 3
+    jnz 1f
+    push rax
+    mov eax, 0xffff0ff0
+    mov dr6, rax
+    pop rax
+    iretq
+1:
     swapgs
-    mov gs:[{scratch}], rsp
+    mov gs:[{scratch}], rax
+    mov rax, rsp
     mov rsp, gs:[{stack_end}]
+    push qword ptr [rax + 32]
+    push qword ptr [rax + 24]
+    push qword ptr [rax + 16]
+    push qword ptr [rax + 8]
+    push qword ptr [rax]
+    push 0
+    mov byte ptr [rsp + 4], 1
+    mov rax, gs:[{scratch}]
+    jmp trap_saved
+
+// Nobody sends a real one: VCPUOP_send_nmi is a bit and a kick.
+.balign 16
+.global nmi_entry
+nmi_entry:
+    iretq
+
+// SYSCALL the long way: GS base and RSP are the emulator's, RCX and R11 hold
+// RIP and RFLAGS.
+.global syscall_slow
+syscall_slow:
     push 0x2b
     push qword ptr gs:[{scratch}]
     push r11
@@ -120,12 +153,16 @@ syscall_entry:
     sub rsp, 8
     call emu_syscall
     add rsp, 8
-    test eax, eax
-    jz leave
-    RESTORE
-    mov rsp, [rsp + 32]
+    jmp leave
+
+// The only way without FSGSBASE.
+.balign 16
+.global syscall_entry_msr
+syscall_entry_msr:
     swapgs
-    sysretq
+    mov gs:[{scratch}], rsp
+    mov rsp, gs:[{stack_end}]
+    jmp syscall_slow
 
 .balign 16
 .global syscall32_entry
@@ -146,24 +183,33 @@ syscall32_entry:
     add rsp, 8
     jmp leave
 
-// A fault or an interrupt in ring 0.
-ring0:
-    push rax
-    lea rax, [rip + leave_iretq]
-    cmp [rsp + 16], rax
-    je 2f
-    lea rax, [rip + user_access_start]
+// Sends a fault in \name to its fix-up.
+.macro FIXUP name
+    lea rax, [rip + \name\()_start]
     cmp [rsp + 16], rax
     jb 1f
-    lea rax, [rip + user_access_end]
+    lea rax, [rip + \name\()_end]
     cmp [rsp + 16], rax
     jae 1f
-    lea rax, [rip + user_access_fault]
-    mov [rsp + 16], rax
-    pop rax
-    add rsp, 8
-    iretq
+    lea rax, [rip + \name\()_fault]
+    jmp fixed
 1:
+.endm
+
+// A fault or an interrupt in ring 0: vector in byte 4 of the error code.
+.global ring0
+ring0:
+    push rax
+    cmp byte ptr [rsp + 12], 32
+    jae not_expected
+    lea rax, [rip + leave_iretq]
+    cmp [rsp + 16], rax
+    je return_failed
+    FIXUP user_access
+    FIXUP call_frame
+    FIXUP iret_frame
+    FIXUP page_fault_frame
+not_expected:
     pop rax
     SAVE
     cld
@@ -175,7 +221,13 @@ ring0:
     RESTORE
     add rsp, 8
     iretq
-2:  // The return to the guest itself faulted: its registers are live, and the
+fixed:
+    mov [rsp + 16], rax
+    pop rax
+    add rsp, 8
+    iretq
+return_failed:
+    // The return to the guest itself faulted: its registers are live, and the
     // frame it wanted is where RSP pointed.
     pop rax
     mov rsp, [rsp + 32]
@@ -253,6 +305,14 @@ unsafe extern "C" {
     pub static stub_table: u8;
     /// Target of SYSCALL in 64-bit mode.
     pub static syscall_entry: u8;
+    /// The same without FSGSBASE.
+    pub static syscall_entry_msr: u8;
+    /// Handler of page faults, with FSGSBASE.
+    pub static page_fault_entry: u8;
+    /// Handler of debug exceptions.
+    pub static debug_entry: u8;
+    /// Handler of non-maskable interrupts.
+    pub static nmi_entry: u8;
     /// Target of SYSCALL in compatibility mode.
     pub static syscall32_entry: u8;
     /// Copies between guest-virtual and emulator memory; 1 on a fault.
