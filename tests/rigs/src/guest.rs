@@ -79,7 +79,7 @@ mod tests {
         let console = "[ 1.0] x\r\nok 1 a (1 ms)\r\nnot ok 2 b: why\r\nworkload: 1 passed, 1 failed, 0 skipped\r\n";
         let verdict = Verdict::read(console).expect("a verdict");
         assert_eq!(
-            (verdict.passed, verdict.failed),
+            (verdict.passed, verdict.failed.clone()),
             (1, vec!["not ok 2 b: why".to_owned()])
         );
         assert_eq!(Verdict::read("ok 1 a\npanic"), None);

@@ -34,8 +34,10 @@ fn reason(end: End) -> i32 {
 #[test]
 fn checks_hold_on_xen() {
     let cache = Cache::open().expect("cache");
-    let mut spec = RigSpec::default();
-    spec.memory_mib = 6144;
+    let spec = RigSpec {
+        memory_mib: 6144,
+        ..RigSpec::default()
+    };
     let mut rig = RigX::boot(&spec).expect("rig X");
     let mut wrong = Vec::new();
     for case in cases(4096) {

@@ -99,7 +99,10 @@ fn files(arguments: &Arguments) -> Result<Option<(PathBuf, Initrd)>> {
             return Ok(None);
         }
     };
-    let dir = tempfile::tempdir().context("Cannot create a temporary directory")?;
+    let dir = tempfile::Builder::new()
+        .prefix("xenner-boot")
+        .tempdir()
+        .context("Cannot create a temporary directory")?;
     let path = dir.path().join("initrd");
     fs.write(&path)?;
     Ok(Some((kernel, Initrd { path, _dir: dir })))

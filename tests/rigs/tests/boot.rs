@@ -1,0 +1,112 @@
+//! Debian's kernels as guests of xenner, on every KVM there is: each runs all
+//! checks and ends as told.
+
+mod common;
+
+use std::process::{Command, Stdio};
+
+use common::{Case, End, LIMIT, assert_sound, cases};
+use xenner_rigs::guest;
+use xenner_rigs::packages::Cache;
+use xenner_rigs::rig_l::{self, Kvm};
+use xenner_rigs::xenner::{self, Guest};
+use xenner_rigs::{RigK, RigSpec};
+
+const LARGEST_MIB: u32 = 4096;
+
+/// What `xenner run` exits with (`xenner help exit-status`).
+fn status(end: End) -> i32 {
+    match end {
+        End::Poweroff | End::Reboot => 0,
+        End::Crash => 10,
+    }
+}
+
+fn guest_of(case: &Case, kernel: &str, initrd: &str) -> Guest {
+    Guest {
+        kernel: kernel.into(),
+        initrd: initrd.into(),
+        append: case.append(),
+        memory_mib: case.memory_mib,
+        vcpus: case.vcpus,
+    }
+}
+
+#[test]
+fn kernels_boot_in_rig_k() {
+    let cache = Cache::open().expect("cache");
+    let cases = cases(LARGEST_MIB);
+    let largest = cases.iter().map(|case| case.memory_mib).max().unwrap_or(0);
+    let mut spec = RigSpec::default().program(xenner::build().expect("xenner"), "/usr/bin/xenner");
+    spec.memory_mib = largest + 2048;
+    let mut rig = RigK::boot(&spec).expect("rig K");
+    let mut wrong = Vec::new();
+    for case in cases {
+        case.provide(&rig.shell, &cache);
+        // Off the shared directory: xenner's sandbox allows files by inode, and
+        // 9p makes up a new one at each look.
+        let command = guest_of(&case, "/tmp/vmlinuz", "/tmp/initrd").command("xenner");
+        let limited = format!(
+            "cp /share/vmlinuz /share/initrd /tmp; timeout {} {command}",
+            LIMIT.as_secs()
+        );
+        let output = rig.run(&limited, LIMIT * 2).expect("the rig answers");
+        wrong.extend(case.judge(&output.text, Some(output.status), status(case.end), &[]));
+    }
+    assert_sound(&wrong);
+}
+
+/// What does not hold on a KVM without hardware virtualisation. Its ring 3 has no
+/// LDT segments, debug registers, nor system calls from 32-bit code. Ring 3's
+/// CPUID shows the machine's AVX while the guest's kernel, which asks the
+/// hypervisor, is offered no XSAVE to keep those registers with.
+const PAGETABLE_LIMITS: &[&str] = &[
+    "local_descriptors",
+    "watchpoint",
+    "program_32_bit",
+    "avx_across_switches",
+];
+
+#[test]
+fn kernels_boot_on_this_machine() {
+    let kvm = match rig_l::detect() {
+        Ok(kvm) => kvm,
+        Err(skipped) => {
+            println!("{skipped}");
+            return;
+        }
+    };
+    println!("this machine's KVM: {kvm:?}");
+    let limits = if kvm == Kvm::Pagetable {
+        PAGETABLE_LIMITS
+    } else {
+        &[]
+    };
+    let cache = Cache::open().expect("cache");
+    let program = xenner::build().expect("xenner");
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let initrd = dir.path().join("initrd");
+    guest::initramfs()
+        .and_then(|fs| fs.write(&initrd))
+        .expect("initial file system");
+    let mut wrong = Vec::new();
+    for case in cases(LARGEST_MIB) {
+        let files = cache.kernel(case.kernel).expect("kernel");
+        let guest = guest_of(
+            &case,
+            &files.image.to_string_lossy(),
+            &initrd.to_string_lossy(),
+        );
+        let output = Command::new("timeout")
+            .arg(LIMIT.as_secs().to_string())
+            .arg(&program)
+            .args(guest.arguments())
+            .stdin(Stdio::null())
+            .output()
+            .expect("xenner starts");
+        let mut console = String::from_utf8_lossy(&output.stdout).into_owned();
+        console += &String::from_utf8_lossy(&output.stderr);
+        wrong.extend(case.judge(&console, output.status.code(), status(case.end), limits));
+    }
+    assert_sound(&wrong);
+}
