@@ -55,12 +55,28 @@ pub fn run(
     let Ok(sender) = line.sender() else {
         return Status::Failed;
     };
+    end_with_any_thread();
     let (status, message) = match supervise(plan, launcher, line, &sender, terminal, signals) {
         Ok(exit) => (exit.status(), farewell(&plan.spec.name, &exit)),
         Err(failure) => (failure.status, Some(failure.message)),
     };
     sender.send(&Event::Finished { status, message });
     status
+}
+
+/// Makes a panic in a thread that the domain can't do without end the process: nobody would miss a
+/// lost vCPU, and the domain would hang. The foreground reports it and sweeps up. A client's thread
+/// is only that client's loss, and the main thread unwinds and cleans up itself.
+fn end_with_any_thread() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        let thread = thread::current();
+        let clients = ["main", "client", "console-client", "keyboard"];
+        if !thread.name().is_some_and(|name| clients.contains(&name)) {
+            std::process::exit(Status::Failed.code().into());
+        }
+    }));
 }
 
 /// What is said about the end of a domain, where it is not the usual one. A crash was reported

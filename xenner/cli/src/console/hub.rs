@@ -120,7 +120,17 @@ impl Console {
 
     /// Takes the keyboard; `None` while somebody else has it. Dropping the writer gives it back.
     pub fn writer(self: &Arc<Console>) -> Option<Writer> {
-        let mut state = self.lock();
+        self.writer_within(Duration::ZERO)
+    }
+
+    /// As [`Console::writer`], waiting a while for somebody who is just leaving.
+    pub fn writer_within(self: &Arc<Console>, patience: Duration) -> Option<Writer> {
+        let state = self.lock();
+        let taken = |state: &mut State| state.writer_taken && !state.closed;
+        let (mut state, _) = self
+            .changed
+            .wait_timeout_while(state, patience, taken)
+            .unwrap_or_else(PoisonError::into_inner);
         if state.writer_taken {
             return None;
         }
@@ -207,6 +217,7 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.console.lock().writer_taken = false;
+        self.console.changed.notify_all();
     }
 }
 
@@ -267,8 +278,9 @@ mod tests {
         assert!(readable(&console), "two bytes still wait");
         assert_eq!(console.input(&mut buf), 2);
         assert!(!readable(&console));
-        drop(writer);
-        let writer = console.writer().unwrap();
+        let leaver = std::thread::spawn(move || drop(writer));
+        let writer = console.writer_within(Duration::from_secs(30)).unwrap();
+        leaver.join().unwrap();
         console.close();
         assert!(!writer.write(b"x"));
     }

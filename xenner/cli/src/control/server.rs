@@ -30,6 +30,8 @@ const MAX_CLIENTS: usize = 64;
 const LINE_TIME: Duration = Duration::from_secs(5);
 /// How long a client may stay silent between requests.
 const IDLE_TIME: Duration = Duration::from_secs(60);
+/// How long to wait for the keyboard: whoever had it may be leaving just now.
+const KEYBOARD_TIME: Duration = Duration::from_millis(500);
 /// The longest request line.
 const MAX_REQUEST: usize = 4096;
 
@@ -228,7 +230,7 @@ fn answer(mut stream: &UnixStream, outcome: Result<Value, ControlError>) -> io::
 /// Turns the connection into a console until either side ends.
 fn attach(stream: &UnixStream, live: &Live, keyboard: bool, typed: &[u8]) {
     let writer = if keyboard {
-        live.console.writer()
+        live.console.writer_within(KEYBOARD_TIME)
     } else {
         None
     };

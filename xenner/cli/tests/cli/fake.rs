@@ -79,6 +79,7 @@ impl Machine for FakeMachine {
                     }
                 }
                 "evil" => evil(),
+                "panic" => lose_a_thread(),
                 "fail" => return Err(MachineError("The fake processor broke".into())),
                 _ => {}
             }
@@ -102,6 +103,16 @@ impl Machine for FakeMachine {
             }
         }
     }
+}
+
+/// A bug that ends a thread the machine needs, and would leave it waiting for ever.
+fn lose_a_thread() {
+    let thread = std::thread::Builder::new().name("vcpu0".into());
+    let thread = thread
+        .spawn(|| panic!("The fake processor was lost"))
+        .unwrap();
+    thread.join().ok();
+    std::thread::park();
 }
 
 /// What a guest that took over a vCPU thread might try.

@@ -18,6 +18,10 @@ pub const TESTS: &[(&str, fn())] = &[
     ("signals", signals),
     ("the_foreground_dies", the_foreground_dies),
     ("the_domain_process_dies", the_domain_process_dies),
+    (
+        "a_lost_thread_ends_the_domain",
+        a_lost_thread_ends_the_domain,
+    ),
     ("detached", detached),
     ("restarts", restarts),
     ("preserve", preserve),
@@ -211,6 +215,16 @@ fn the_domain_process_dies() {
     let (_, err) = domain.end(1);
     assert!(
         err.contains("killed by SIGABRT") && err.contains("bug in xenner"),
+        "{err}"
+    );
+    rig.assert_clean();
+}
+
+fn a_lost_thread_ends_the_domain() {
+    let rig = Rig::new();
+    let (_, err) = rig.expect(1, &["run", "--append", "panic"]);
+    assert!(
+        err.contains("processor was lost") && err.contains("bug in xenner"),
         "{err}"
     );
     rig.assert_clean();
