@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use xenner_rigs::packages;
+use xenner_rigs::{packages, rig_l};
 
 use crate::{HOST_PACKAGES, cargo, licences};
 
@@ -22,6 +22,10 @@ pub struct Arguments {
 pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     if !arguments.quick {
         packages::install(HOST_PACKAGES)?;
+    }
+    match rig_l::detect() {
+        Ok(kvm) => println!("== this machine's KVM: {kvm:?}"),
+        Err(skipped) => println!("== guests on this machine's KVM: {skipped}"),
     }
     let clippy = [
         "clippy",
