@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use xenner_rigs::packages;
+use xenner_rigs::{packages, rig_l};
 
 use crate::{HOST_PACKAGES, cargo, licences};
 
 /// Formatting, lints, licences, documentation, then every test, those with
-/// rigs among them. Stops at the first that fails.
+/// rigs among them. All of it runs, whatever fails.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Leave out the tests that boot a machine
@@ -23,7 +23,10 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     if !arguments.quick {
         packages::install(HOST_PACKAGES)?;
     }
-    step("formatting", &mut cargo(["fmt", "--all", "--check"]))?;
+    match rig_l::detect() {
+        Ok(kvm) => println!("== this machine's KVM: {kvm:?}"),
+        Err(skipped) => println!("== guests on this machine's KVM: {skipped}"),
+    }
     let clippy = [
         "clippy",
         "--locked",
@@ -34,14 +37,23 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
         "-D",
         "warnings",
     ];
-    step("lints", &mut cargo(clippy))?;
-    check_licences()?;
     let mut documentation = cargo(["doc", "--locked", "--workspace", "--no-deps", "--quiet"]);
-    step(
-        "documentation",
-        documentation.env("RUSTDOCFLAGS", "-D warnings"),
-    )?;
-    step("tests", &mut tests(arguments.quick))?;
+    documentation.env("RUSTDOCFLAGS", "-D warnings");
+    let results = [
+        step("formatting", &mut cargo(["fmt", "--all", "--check"])),
+        check_licences(),
+        step("lints", &mut cargo(clippy)),
+        step("documentation", &mut documentation),
+        step("tests", &mut tests(arguments.quick)),
+    ];
+    let failures: Vec<_> = results
+        .into_iter()
+        .filter_map(Result::err)
+        .map(|e| format!("{e:#}"))
+        .collect();
+    if !failures.is_empty() {
+        bail!("{}", failures.join("\n"));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
