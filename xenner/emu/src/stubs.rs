@@ -241,6 +241,28 @@ return_failed:
 .global copy_user
 copy_user:
 user_access_start:
+    cmp rdx, 64
+    ja 2f
+    test dl, 7
+    jnz 2f
+    // Up to eight words: into the middle of a row of eight-byte pairs.
+    lea rax, [rip + words_end]
+    sub rax, rdx
+    jmp rax
+words:
+    .irp at, 56, 48, 40, 32, 24, 16, 8
+    mov rax, [rsi + \at]
+    mov [rdi + \at], rax
+    .endr
+    .byte 0x48, 0x8b, 0x46, 0x00 // mov rax, [rsi + 0]
+    .byte 0x48, 0x89, 0x47, 0x00 // mov [rdi + 0], rax
+words_end:
+    xor eax, eax
+    ret
+.if (words_end - words) != 64
+    .error "a copied word must take eight bytes of code"
+.endif
+2:
     mov rcx, rdx
     shr rcx, 3
     jz 4f
