@@ -292,6 +292,16 @@ load_gs:
     mov gs, edi
     xor eax, eax
     ret
+// edi register, rsi value; 0, or 1 when there is no such register.
+.global try_wrmsr
+try_wrmsr:
+    mov ecx, edi
+    mov eax, esi
+    mov rdx, rsi
+    shr rdx, 32
+    wrmsr
+    xor eax, eax
+    ret
 user_access_end:
 user_access_fault:
     mov eax, 1
@@ -339,6 +349,8 @@ unsafe extern "C" {
     pub static syscall32_entry: u8;
     /// Copies between guest-virtual and emulator memory; 1 on a fault.
     pub fn copy_user(to: *mut u8, from: *const u8, bytes: usize) -> u64;
+    /// Writes a model-specific register; 1 on a fault.
+    pub fn try_wrmsr(msr: u32, value: u64) -> u64;
     /// Loads the GS selector; 1 on a fault.
     pub fn load_gs(selector: u32) -> u64;
 }
