@@ -41,6 +41,9 @@ fn build(root: &Path, target_dir: &Path, package: &str, binary: &str) -> PathBuf
         // Symbols are of no use to whoever runs it.
         .env("CARGO_PROFILE_RELEASE_STRIP", "true")
         .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
+        // One unit, so that the hot paths become one piece.
+        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
+        .env("CARGO_PROFILE_RELEASE_LTO", "fat")
         .status()
         .expect("cargo can be run");
     assert!(

@@ -40,7 +40,7 @@ pub mod memory;
 pub mod misc;
 pub mod mmu;
 pub mod msr;
-mod ptwr;
+pub mod ptwr;
 pub mod regs;
 pub mod sched;
 pub mod time;

@@ -48,7 +48,13 @@ fn frame_of(entry: u64) -> Mfn {
 /// Finds the entry that maps `va` in the lowest table, without looking at it.
 /// `None` when a table on the way is missing.
 pub fn l1_slot<M: Machine>(m: &M, l4: Mfn, va: Vaddr) -> Option<Maddr> {
+    walk(m, l4, va).map(|(slot, _)| slot)
+}
+
+/// The same, with the bits that all entries above have in common.
+pub(crate) fn walk<M: Machine>(m: &M, l4: Mfn, va: Vaddr) -> Option<(Maddr, u64)> {
     let mut table = l4;
+    let mut common = u64::MAX;
     for level in [4, 3, 2] {
         if !m.is_ram(table) {
             return None;
@@ -57,9 +63,10 @@ pub fn l1_slot<M: Machine>(m: &M, l4: Mfn, va: Vaddr) -> Option<Maddr> {
         if entry & pte::PRESENT == 0 || entry & pte::HUGE != 0 {
             return None;
         }
+        common &= entry;
         table = frame_of(entry);
     }
-    m.is_ram(table).then(|| slot(table, va, 1))
+    m.is_ram(table).then(|| (slot(table, va, 1), common))
 }
 
 /// Adds the user bit to the present entries that map `va`. True when one
@@ -91,6 +98,7 @@ pub fn admit_ring3<M: Machine>(m: &mut M, v: &Vcpu, va: Vaddr) -> bool {
 }
 
 /// Whether an address lies in the emulator's range.
+#[inline]
 pub fn in_hole(va: Vaddr) -> bool {
     (HYPERVISOR_VIRT_START..HYPERVISOR_VIRT_END).contains(&va.0)
 }

@@ -5,12 +5,16 @@
 //! with XCHG, counting on `XENFEAT_writable_page_tables`. Such a store faults,
 //! and is carried out here the way a hypercall would have done it. The
 //! instruction's address operand need not be understood: CR2 holds it.
+//!
+//! Fork and munmap store to whole tables so. After [`PATIENCE`] stores to one
+//! table its mapping is made writable, and no further one costs anything. What
+//! is then stored lacks the user bit until [`mmu::admit_ring3`] adds it.
 
 use xen_sys::addr::{Maddr, Mfn, Vaddr};
 
 use crate::emulate::{Code, register};
 use crate::regs::flags;
-use crate::{Domain, Machine, Regs, Vcpu, mmu};
+use crate::{Domain, Flush, Machine, Regs, Vcpu, mmu};
 
 /// What a store does to the word it hits.
 #[derive(Clone, Copy)]
@@ -34,15 +38,48 @@ struct Store {
     old_to: u8,
 }
 
+/// Stores to one table that are carried out before its mapping becomes writable.
+const PATIENCE: u32 = 16;
+
+/// The tables a virtual CPU has stored to of late, and how often.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stores([(Mfn, u32); 8]);
+
+impl Stores {
+    /// None yet.
+    pub const NONE: Self = Self([(Mfn(0), 0); 8]);
+
+    /// Counts a store to a table; true when patience is at an end.
+    fn count(&mut self, table: Mfn) -> bool {
+        let slot = &mut self.0[table.0 as usize % 8];
+        if slot.0 != table {
+            *slot = (table, 0);
+        }
+        slot.1 += 1;
+        slot.1 > PATIENCE
+    }
+}
+
 /// A write of the kernel to a read-only page at `at`. True when that was a
-/// page table and the store is done.
-pub fn write<M: Machine>(m: &mut M, d: &Domain, v: &Vcpu, r: &mut Regs, at: Vaddr) -> bool {
-    let Some(entry) = mmu::l1_slot(m, v.kernel_l4, at) else {
+/// page table and the store is done, or can be done by the guest now.
+pub fn write<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, r: &mut Regs, at: Vaddr) -> bool {
+    let Some((place, rights)) = mmu::walk(m, v.kernel_l4, at) else {
         return false;
     };
-    let table = Mfn((m.load64(entry) & mmu::pte::FRAME) >> 12);
-    if !m.is_ram(table) || !mmu::is_table(m, d, table) {
+    let entry = m.load64(place);
+    let table = Mfn((entry & mmu::pte::FRAME) >> 12);
+    if entry & mmu::pte::PRESENT == 0 || !m.is_ram(table) || !mmu::is_table(m, d, table) {
         return false;
+    }
+    if rights & mmu::pte::WRITABLE != 0 {
+        let writable = entry | mmu::pte::WRITABLE | mmu::pte::DIRTY;
+        // Another virtual CPU may have done it before.
+        let done = entry & mmu::pte::WRITABLE != 0
+            || v.stores.count(table) && m.cmpxchg_pte(place, entry, writable).is_ok();
+        if done {
+            m.flush(Flush::Page(at));
+            return true;
+        }
     }
     let mut code = Code::fetch(m, r.rip);
     let Some(store) = decode(&mut code, r) else {

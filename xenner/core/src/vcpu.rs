@@ -89,6 +89,8 @@ pub struct Vcpu {
     pub gdt_frames: [Mfn; 16],
     /// Entries of the descriptor table.
     pub gdt_entries: u32,
+    /// Page tables the kernel stores to as if they were data.
+    pub stores: crate::ptwr::Stores,
     /// A multicall did what is not [`crate::hypercall::is_common`].
     pub unsettled: bool,
     /// The guest is blocked; see [`crate::domain::VCPU_BLOCKED`].
@@ -144,6 +146,7 @@ impl Vcpu {
             poll_until: 0,
             gdt_frames: [Mfn(0); 16],
             gdt_entries: 0,
+            stores: crate::ptwr::Stores::NONE,
             unsettled: false,
             blocked: false,
             started: false,

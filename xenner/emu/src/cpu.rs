@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 use core::mem::offset_of;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use xen_sys::arch_x86::{
     FIRST_RESERVED_GDT_BYTE, FLAT_RING3_CS32, FLAT_RING3_CS64, FLAT_RING3_SS64,
@@ -43,7 +43,13 @@ pub struct Cpu {
     pub id: usize,
     tss: [u8; 104],
     /// Translations another virtual CPU wants dropped: bit 0 asks for it.
-    pub flush: core::sync::atomic::AtomicU64,
+    pub flush: AtomicU64,
+    /// 1 while it waits in HLT: it answers `flush` before it runs the guest.
+    pub halted: AtomicU64,
+    /// What the timer is set to, 0 for nothing.
+    pub deadline: u64,
+    /// KVM sets bit 0 when an interrupt needs no EOI.
+    pv_eoi: AtomicU32,
     /// The Xen ABI's state.
     pub vcpu: Vcpu,
     stack: [u8; STACK],
@@ -53,37 +59,12 @@ impl Cpu {
     /// Offset of the end of the stack; the CPU aligns it to 16 bytes.
     pub const STACK_END: usize =
         size_of::<Self>() - (size_of::<Self>() - offset_of!(Self, stack) - STACK) & !15;
-
-    const fn new(id: usize) -> Self {
-        Self {
-            gdt: [0; 512],
-            this: 0,
-            stack_end: 0,
-            scratch: 0,
-            scratch_rcx: 0,
-            info: 0,
-            usual: false,
-            kernel_cs: 0,
-            kernel_ss: 0,
-            id,
-            tss: [0; 104],
-            flush: core::sync::atomic::AtomicU64::new(0),
-            vcpu: Vcpu::new(id),
-            stack: [0; STACK],
-        }
-    }
 }
 
-/// All virtual CPUs. Each is touched by itself only, but for `flush`.
-pub static mut CPUS: [Cpu; MAX_VCPUS] = {
-    let mut cpus = [const { Cpu::new(0) }; MAX_VCPUS];
-    let mut id = 0;
-    while id < MAX_VCPUS {
-        cpus[id] = Cpu::new(id);
-        id += 1;
-    }
-    cpus
-};
+/// All virtual CPUs, zero until [`emu_start`] fills in its own. Each is touched
+/// by itself only, but for `flush` and `halted`.
+pub static mut CPUS: [core::mem::MaybeUninit<Cpu>; MAX_VCPUS] =
+    [const { core::mem::MaybeUninit::zeroed() }; MAX_VCPUS];
 
 /// The interrupt descriptor table, shared by all virtual CPUs.
 static mut IDT: [[u64; 2]; 256] = [[0; 2]; 256];
@@ -242,6 +223,11 @@ unsafe fn set_msrs(cpu: u64) {
         wrmsr(0xc000_0083, &raw const stubs::syscall32_entry as u64);
         // Interrupts, traps, direction, nested task, alignment check off.
         wrmsr(0xc000_0084, 0x4_7700);
+        // KVM's own: an EOI by memory instead of an exit. Every KVM has it, and
+        // one that had not would refuse it.
+        const PV_EOI_EN: u32 = 0x4b56_4d04;
+        let eoi = cpu - DIRECT_MAP + offset_of!(Cpu, pv_eoi) as u64;
+        stubs::try_wrmsr(PV_EOI_EN, eoi | 1);
         // x2APIC: software enable; the timer's vector, in deadline mode.
         wrmsr(0x80f, 0x1ff);
         wrmsr(0x808, 0);
@@ -254,7 +240,13 @@ unsafe fn set_msrs(cpu: u64) {
 extern "C" fn emu_start(id: usize) {
     // SAFETY: the host starts each virtual CPU once, with its own number, so
     // this is the only reference to the element.
-    let cpu = unsafe { &mut *(&raw mut CPUS[id]) };
+    let cpu = unsafe {
+        let cpu = (&raw mut CPUS[id]).cast::<Cpu>();
+        (&raw mut (*cpu).id).write(id);
+        (&raw mut (*cpu).vcpu).write(Vcpu::new(id));
+        // Zero is a value of every other field.
+        &mut *cpu
+    };
     if id == 0 {
         fill_idt();
     }
@@ -297,21 +289,31 @@ fn refresh(cpu: &mut Cpu, d: &Domain) {
 /// Passes through `resume` until the guest may run.
 fn run(m: &mut Ring0, d: &Domain, v: &mut Vcpu, r: &mut Regs) {
     while entry::resume(m, d, v, r) == Next::Wait {
+        // SAFETY: `halted` is atomic.
+        let halted = unsafe { &(*this()).halted };
+        halted.store(1, Ordering::SeqCst);
         // SAFETY: interrupts are taken by `ring0` in the stubs, which leaves
         // everything as it was; STI's shadow makes the wait race-free.
         unsafe { asm!("sti", "hlt", "cli") };
+        // Pairs with the load in `flush_vcpus`: whoever still sees us halted
+        // has asked before we look.
+        halted.store(0, Ordering::SeqCst);
+        m.answer_flush();
         after_interrupts(m, d, v);
     }
 }
 
 /// Interrupt vectors that arrived since last looked at.
-static ARRIVED: [core::sync::atomic::AtomicU32; MAX_VCPUS] =
-    [const { core::sync::atomic::AtomicU32::new(0) }; MAX_VCPUS];
+static ARRIVED: [AtomicU32; MAX_VCPUS] = [const { AtomicU32::new(0) }; MAX_VCPUS];
 
 fn note_interrupt(id: usize, vector: u8) {
     ARRIVED[id].fetch_or(1 << (vector & 31), Ordering::Relaxed);
-    // SAFETY: end of interrupt.
-    unsafe { crate::machine::wrmsr(0x80b, 0) };
+    // SAFETY: `pv_eoi` is atomic, and nobody has a reference to more.
+    let pv_eoi = unsafe { &(*(&raw const CPUS[id]).cast::<Cpu>()).pv_eoi };
+    if pv_eoi.fetch_and(!1, Ordering::AcqRel) & 1 == 0 {
+        // SAFETY: end of interrupt.
+        unsafe { crate::machine::wrmsr(0x80b, 0) };
+    }
 }
 
 /// Acts on interrupts that have arrived.
@@ -322,6 +324,7 @@ fn after_interrupts(m: &mut Ring0, d: &Domain, v: &mut Vcpu) {
         m.answer_flush();
     }
     if has(VECTOR_TIMER) {
+        m.timer_fired();
         entry::timer(m, d, v);
     }
     if has(VECTOR_HOST) {

@@ -8,10 +8,14 @@ use xen_sys::addr::{Maddr, Mfn, PAGE_SIZE, Vaddr};
 use xen_sys::errno::Errno;
 use xenner_core::image::*;
 use xenner_core::mmu::pte;
-use xenner_core::{Base, Flush, Machine, mmu};
+use xenner_core::{Base, Flush, MAX_VCPUS, Machine, mmu};
 
 use crate::cpu::{CPUS, Cpu, LDT_SELECTOR, system_descriptor};
 use crate::{host, stubs};
+
+const FS_BASE: u32 = 0xc000_0100;
+/// The guest's GS base while ring 0 runs with its own.
+const KERNEL_GS_BASE: u32 = 0xc000_0102;
 
 /// The running virtual CPU.
 pub struct Ring0 {
@@ -28,6 +32,12 @@ impl Ring0 {
     fn id(&self) -> usize {
         // SAFETY: `cpu` is this virtual CPU's memory.
         unsafe { (*self.cpu).id }
+    }
+
+    /// The timer is not set any more.
+    pub fn timer_fired(&mut self) {
+        // SAFETY: `cpu` is this virtual CPU's memory.
+        unsafe { (*self.cpu).deadline = 0 };
     }
 
     /// Does what other virtual CPUs asked by [`Machine::flush_vcpus`].
@@ -272,16 +282,20 @@ impl Machine for Ring0 {
     }
 
     fn flush_vcpus(&mut self, vcpus: u64, _what: Flush) {
-        let asked = |id: usize| {
-            // SAFETY: `flush` is atomic and the only field others touch.
-            unsafe { &(*(&raw const CPUS[id])).flush }
-        };
-        for id in (0..64).filter(|id| vcpus >> id & 1 != 0) {
+        // SAFETY: `flush` and `halted` are atomic and the only fields others
+        // touch.
+        let asked = |id: usize| unsafe { &(*(&raw const CPUS[id]).cast::<Cpu>()).flush };
+        // SAFETY: as above.
+        let halted = |id: usize| unsafe { &(*(&raw const CPUS[id]).cast::<Cpu>()).halted };
+        let chosen = || (0..MAX_VCPUS).filter(|id| vcpus >> id & 1 != 0);
+        for id in chosen() {
             asked(id).store(1, Ordering::SeqCst);
-            self.send_ipi(id, VECTOR_FLUSH);
+            if halted(id).load(Ordering::SeqCst) == 0 {
+                self.send_ipi(id, VECTOR_FLUSH);
+            }
         }
-        for id in (0..64).filter(|id| vcpus >> id & 1 != 0) {
-            while asked(id).load(Ordering::Acquire) != 0 {
+        for id in chosen() {
+            while asked(id).load(Ordering::Acquire) != 0 && halted(id).load(Ordering::SeqCst) == 0 {
                 // Whoever waits for us must not wait for ever.
                 self.answer_flush();
                 core::hint::spin_loop();
@@ -299,8 +313,14 @@ impl Machine for Ring0 {
     }
 
     fn set_timer(&mut self, deadline: Option<u64>) {
-        // SAFETY: the deadline timer interrupts with a vector of ours.
-        unsafe { wrmsr(0x6e0, deadline.unwrap_or(0)) };
+        // SAFETY: `cpu` is this virtual CPU's memory.
+        let set = unsafe { &mut (*self.cpu).deadline };
+        let deadline = deadline.unwrap_or(0);
+        if *set != deadline {
+            *set = deadline;
+            // SAFETY: the deadline timer interrupts with a vector of ours.
+            unsafe { wrmsr(0x6e0, deadline) };
+        }
     }
 
     fn kick(&self, vcpu: usize) {
@@ -332,15 +352,15 @@ impl Machine for Ring0 {
 
     fn base(&self, which: Base) -> u64 {
         match which {
-            Base::Fs => rdmsr(0xc000_0100),
-            Base::Gs => rdmsr(0xc000_0102),
+            Base::Fs => rdmsr(FS_BASE),
+            Base::Gs => rdmsr(KERNEL_GS_BASE),
         }
     }
 
     fn set_base(&mut self, which: Base, value: u64) {
         let msr = match which {
-            Base::Fs => 0xc000_0100,
-            Base::Gs => 0xc000_0102,
+            Base::Fs => FS_BASE,
+            Base::Gs => KERNEL_GS_BASE,
         };
         // SAFETY: callers check that the value is canonical; ring 0's own GS
         // base is the other one.

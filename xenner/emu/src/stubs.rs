@@ -241,6 +241,28 @@ return_failed:
 .global copy_user
 copy_user:
 user_access_start:
+    cmp rdx, 64
+    ja 2f
+    test dl, 7
+    jnz 2f
+    // Up to eight words: into the middle of a row of eight-byte pairs.
+    lea rax, [rip + words_end]
+    sub rax, rdx
+    jmp rax
+words:
+    .irp at, 56, 48, 40, 32, 24, 16, 8
+    mov rax, [rsi + \at]
+    mov [rdi + \at], rax
+    .endr
+    .byte 0x48, 0x8b, 0x46, 0x00 // mov rax, [rsi + 0]
+    .byte 0x48, 0x89, 0x47, 0x00 // mov [rdi + 0], rax
+words_end:
+    xor eax, eax
+    ret
+.if (words_end - words) != 64
+    .error "a copied word must take eight bytes of code"
+.endif
+2:
     mov rcx, rdx
     shr rcx, 3
     jz 4f
@@ -268,6 +290,16 @@ user_access_start:
 .global load_gs
 load_gs:
     mov gs, edi
+    xor eax, eax
+    ret
+// edi register, rsi value; 0, or 1 when there is no such register.
+.global try_wrmsr
+try_wrmsr:
+    mov ecx, edi
+    mov eax, esi
+    mov rdx, rsi
+    shr rdx, 32
+    wrmsr
     xor eax, eax
     ret
 user_access_end:
@@ -317,6 +349,8 @@ unsafe extern "C" {
     pub static syscall32_entry: u8;
     /// Copies between guest-virtual and emulator memory; 1 on a fault.
     pub fn copy_user(to: *mut u8, from: *const u8, bytes: usize) -> u64;
+    /// Writes a model-specific register; 1 on a fault.
+    pub fn try_wrmsr(msr: u32, value: u64) -> u64;
     /// Loads the GS selector; 1 on a fault.
     pub fn load_gs(selector: u32) -> u64;
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use vm_memory::{
     AtomicInteger, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion,
-    VolatileMemory,
+    GuestRegionMmap, MmapRegion, VolatileMemory,
 };
 use xen_sys::addr::{Maddr, Mfn, PAGE_SIZE, Pfn, Vaddr};
 use xenner_core::image::{HEAP_BASE, IMAGE_BASE, M2P_BASE, RAM_BASE};
@@ -26,7 +26,7 @@ pub enum MemError {
         /// How much.
         mib: u64,
         /// Why not.
-        source: vm_memory::mmap::FromRangesError,
+        source: std::io::Error,
     },
     /// An address outside the virtual machine's memory.
     #[error("Guest-physical address {at:#x} is no memory.")]
@@ -42,11 +42,71 @@ pub enum MemError {
 #[derive(Clone, Debug)]
 pub struct Memory {
     map: Arc<GuestMemoryMmap<()>>,
+    /// What `map` lies in, given back after it.
+    _mappings: Arc<Vec<Mapping>>,
     /// Frames the domain starts with.
     nr_pages: u64,
     /// Frames it may have.
     max_pages: u64,
     heap_pages: u64,
+}
+
+/// Address space of this process that guest memory lies in.
+#[derive(Debug)]
+struct Mapping {
+    start: *mut libc::c_void,
+    length: usize,
+}
+
+// SAFETY: it is a range of addresses, unmapped once by whoever drops it.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// A region of guest memory whose host addresses are congruent to the
+    /// guest's modulo 2 MiB: only then does KVM map huge pages as such, which
+    /// spares the guest 511 of 512 exits at first touch, and TLB misses ever
+    /// after.
+    fn region(
+        start: GuestAddress,
+        size: usize,
+    ) -> Result<(GuestRegionMmap<()>, Self), std::io::Error> {
+        const HUGE: usize = 2 << 20;
+        let (protection, flags) = (
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+        );
+        let length = size + HUGE;
+        // SAFETY: a new mapping where the system likes.
+        let base = unsafe { libc::mmap(std::ptr::null_mut(), length, protection, flags, -1, 0) };
+        if base == libc::MAP_FAILED {
+            return Err(std::io::Error::last_os_error());
+        }
+        let mapping = Self {
+            start: base,
+            length,
+        };
+        let skip = (start.0 as usize).wrapping_sub(base as usize) % HUGE;
+        // SAFETY: `skip` is less than the slack, so that `size` bytes remain;
+        // the mapping lives as long as `Memory`. Advice may be refused.
+        let region = unsafe {
+            let at = base.byte_add(skip);
+            libc::madvise(at, size, libc::MADV_HUGEPAGE);
+            MmapRegion::build_raw(at.cast(), size, protection, flags)
+        };
+        let region = region.map_err(std::io::Error::other)?;
+        let region = GuestRegionMmap::new(region, start)
+            .ok_or_else(|| std::io::Error::other("it ends beyond the address space"))?;
+        Ok((region, mapping))
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: it was mapped by `region`, and nothing refers to it any more.
+        unsafe { libc::munmap(self.start, self.length) };
+    }
 }
 
 impl Memory {
@@ -63,12 +123,19 @@ impl Memory {
             (GuestAddress(M2P_BASE), m2p as usize),
             (GuestAddress(RAM_BASE), (max_pages * page) as usize),
         ];
-        let map = GuestMemoryMmap::from_ranges(&ranges).map_err(|source| MemError::Reserve {
-            mib: max_pages / 256,
-            source,
-        })?;
+        let mib = max_pages / 256;
+        let reserve = |source| MemError::Reserve { mib, source };
+        let (mut regions, mut mappings) = (Vec::new(), Vec::new());
+        for (start, size) in ranges {
+            let (region, mapping) = Mapping::region(start, size).map_err(reserve)?;
+            regions.push(region);
+            mappings.push(mapping);
+        }
+        let map = GuestMemoryMmap::from_regions(regions)
+            .map_err(|error| reserve(std::io::Error::other(error)))?;
         Ok(Self {
             map: Arc::new(map),
+            _mappings: Arc::new(mappings),
             nr_pages,
             max_pages,
             heap_pages,
