@@ -332,7 +332,7 @@ fn set_outside_msrs(vcpu: &VcpuFd) -> Result<(), KvmError> {
     let entries = [
         (0xc000_0081, star),
         (0xc000_0082, SYSCALL_TARGET),
-        (0xc000_0083, SYSCALL_TARGET),
+        (0xc000_0083, ring0::SYSCALL32_TARGET),
         (0xc000_0084, 0x4_7700),
     ]
     .map(|(index, data)| kvm_msr_entry {

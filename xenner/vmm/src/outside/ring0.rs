@@ -90,6 +90,12 @@ fn va(at: u64) -> u64 {
 
 /// Where LSTAR points.
 pub const SYSCALL_TARGET: u64 = DIRECT_MAP + SYSCALL;
+/// The stub whose vector nothing else raises serves SYSCALL from 32-bit code.
+pub const SYSCALL32_VECTOR: u8 = 0x81;
+/// Where CSTAR points. KVM carries that instruction out itself and goes on in
+/// ring 0, on ring 3's stack: what stands there must not touch it, or user mode
+/// would choose what ring 0 does.
+pub const SYSCALL32_TARGET: u64 = DIRECT_MAP + CODE + SYSCALL32_VECTOR as u64 * STUB;
 /// Interrupt descriptor table.
 pub const IDT_BASE: u64 = DIRECT_MAP + IDT;
 /// Global descriptor table.

@@ -116,7 +116,12 @@ impl Running<'_> {
         let Some(vector) = Ring0::vector(regs.rip).filter(|_| sregs.cs.selector & 3 == 0) else {
             return Ok(());
         };
-        let frame = self.frame(vector, regs.rsp)?;
+        let frame = if vector == ring0::SYSCALL32_VECTOR {
+            let cs = ring0::USER32_CS.into();
+            [0, regs.rcx, cs, regs.r11, regs.rsp, ring0::USER_SS.into()]
+        } else {
+            self.frame(vector, regs.rsp)?
+        };
         let [error_code, rip, cs, rflags, rsp, ss] = frame;
         self.machine.fs_base = sregs.fs.base;
         self.machine.gs_base = sregs.gs.base;
@@ -198,6 +203,7 @@ impl Running<'_> {
                 entry::syscall(m, d, v, r);
             }
             0x80 => entry::software_interrupt(m, d, v, r, 0x80),
+            ring0::SYSCALL32_VECTOR => entry::syscall32(m, d, v, r, false),
             vector if vector >= 32 => self.interrupt(vector),
             1 => {
                 m.dr6 = self
