@@ -114,9 +114,11 @@ pub fn introduce_host(store: &mut Store) -> Result<(), PopulateError> {
     for path in ["/local/domain", "/vm"] {
         maker.mkdir(path, &readable)?;
     }
+    let private = Perms::new(Perm::none(DOM0), &[]);
+    maker.mkdir("/local/domain/0", &private)?;
     maker.write("/local/domain/0/name", "Domain-0")?;
     maker.write("/local/domain/0/domid", "0")?;
-    maker.mkdir("/libxl", &Perms::new(Perm::none(DOM0), &[]))
+    maker.mkdir("/libxl", &private)
 }
 
 /// Makes the nodes of a new domain: `/local/domain/<id>`, `/vm/<uuid>` and

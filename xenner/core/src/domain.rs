@@ -26,7 +26,10 @@ pub const MAX_VCPUS: usize = 32;
 pub struct Config {
     /// First frame of the domain's memory.
     pub ram_base: Mfn,
-    /// Frames from `ram_base` on that the domain may own (`maxmem`).
+    /// Frames of memory from `ram_base` on, at least `max_pages`. What exceeds
+    /// those is the hypervisor's stock for `XENMEM_exchange`, as Xen's heap is.
+    pub ram_pages: u64,
+    /// Frames the domain may own at a time (`maxmem`).
     pub max_pages: u64,
     /// Frames it owns at start, the first of them.
     pub nr_pages: u64,
@@ -113,6 +116,7 @@ impl Domain {
                 domid: 0,
                 nr_vcpus: 0,
                 ram_base: Mfn(0),
+                ram_pages: 0,
                 max_pages: 0,
                 nr_pages: 0,
                 console: Mfn(0),
@@ -221,7 +225,7 @@ impl VcpuShared {
             vcpu_info: AtomicU64::new(0),
             work: AtomicU32::new(0),
             virq: [const { AtomicU32::new(0) }; 24],
-            runstate: AtomicU32::new(0),
+            runstate: AtomicU32::new(crate::vcpu_op::RUNSTATE_OFFLINE),
             poll: AtomicU32::new(0),
             runstate_area: AtomicU64::new(0),
         }

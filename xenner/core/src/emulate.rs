@@ -7,11 +7,12 @@
 
 use xen_sys::addr::{Mfn, Vaddr};
 use xen_sys::arch_x86::XEN_EMULATE_PREFIX;
+use xen_sys::errno::Errno;
 
 use crate::entry;
 use crate::machine::Base;
 use crate::regs::flags;
-use crate::{Domain, Machine, Regs, Vcpu, cpuid, mmu, sched};
+use crate::{Domain, Machine, Regs, Vcpu, cpuid, mmu};
 
 /// The longest instruction.
 const LONGEST: usize = 15;
@@ -155,11 +156,11 @@ pub fn privileged<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, r: &mut Regs)
     }
     let mut code = Code::fetch(m, r.rip);
     let done = match code.opcode() {
-        Some(0x0f) => match code.next() {
+        Some(0x0f) if v.in_kernel => match code.next() {
             Some(opcode) => two_byte(m, d, v, r, &mut code, opcode),
             None => None,
         },
-        Some(opcode) => one_byte(m, d, v, r, &mut code, opcode),
+        Some(opcode) => one_byte(m, v, r, &mut code, opcode),
         None => None,
     };
     if done.is_none() {
@@ -198,8 +199,10 @@ fn two_byte<M: Machine>(
             match opcode {
                 0x20 => *register(r, gpr) = read_cr(m, d, v, number)?,
                 0x21 => *register(r, gpr) = get_debugreg(v, number.into())?,
-                0x22 => write_cr(m, v, number, value)?,
-                _ => set_debugreg(m, v, number.into(), value)?,
+                0x22 => write_cr(m, d, v, number, value)?,
+                _ => {
+                    set_debugreg(m, v, number.into(), value).ok()?;
+                }
             }
             Some(())
         }
@@ -224,23 +227,20 @@ fn two_byte<M: Machine>(
 
 fn one_byte<M: Machine>(
     m: &mut M,
-    d: &Domain,
-    v: &mut Vcpu,
+    v: &Vcpu,
     r: &mut Regs,
     code: &mut Code,
     opcode: u8,
 ) -> Option<()> {
+    // Kernel mode is privilege level 1 to Xen here.
+    let ports = v.iopl >= if v.in_kernel { 1 } else { 3 };
     match opcode {
-        0xf4 => {
-            sched::block(m, d, v);
-            Some(())
-        }
         // Interrupt flag changes are dropped, as Xen does: the guest could
         // not rely on POPF doing the same.
-        0xfa | 0xfb if v.iopl >= 1 => Some(()),
+        0xfa | 0xfb if ports => Some(()),
         // No port is the domain's: reads float, writes vanish.
-        0x6c..=0x6f if v.iopl >= 1 => string_port(m, v, r, code, opcode),
-        0xe4..=0xe7 | 0xec..=0xef if v.iopl >= 1 => {
+        0x6c..=0x6f if ports => string_port(m, v, r, code, opcode),
+        0xe4..=0xe7 | 0xec..=0xef if ports => {
             let port = if opcode < 0xe8 {
                 code.next()?.into()
             } else {
@@ -317,18 +317,20 @@ fn string_port<M: Machine>(
 
 const CR0_SEEN: u64 = 0x8005_003b & !8;
 const CR0_TS: u64 = 8;
+/// Bits of CR4 that are on whatever the guest does: PAE, OSFXSR, OSXMMEXCPT.
+const CR4_ON: u64 = 0x620;
 
 fn read_cr<M: Machine>(m: &M, d: &Domain, v: &Vcpu, number: u8) -> Option<u64> {
     match number {
         0 => Some(CR0_SEEN | if v.task_switched { CR0_TS } else { 0 }),
         2 => Some(m.load64(d.vcpus[v.id].vcpu_info().offset(16))),
         3 => Some(v.kernel_l4.0 << 12),
-        4 => Some(v.cr4),
+        4 => Some(v.cr4 | CR4_ON),
         _ => None,
     }
 }
 
-fn write_cr<M: Machine>(m: &mut M, v: &mut Vcpu, number: u8, value: u64) -> Option<()> {
+fn write_cr<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, number: u8, value: u64) -> Option<()> {
     match number {
         0 => {
             if (value ^ CR0_SEEN) & !CR0_TS != 0 {
@@ -337,7 +339,7 @@ fn write_cr<M: Machine>(m: &mut M, v: &mut Vcpu, number: u8, value: u64) -> Opti
             v.task_switched = value & CR0_TS != 0;
             m.set_task_switched(v.task_switched);
         }
-        2 => {}
+        2 => m.store64(d.vcpus[v.id].vcpu_info().offset(16), value),
         3 => {
             let l4 = Mfn(value >> 12);
             if !m.is_ram(l4) {
@@ -365,7 +367,7 @@ pub fn get_debugreg(v: &Vcpu, number: u64) -> Option<u64> {
 
 /// What `HYPERVISOR_set_debugreg` and a debug register write do; `None` when
 /// the value is refused.
-pub fn set_debugreg<M: Machine>(m: &mut M, v: &mut Vcpu, number: u64, value: u64) -> Option<()> {
+pub fn set_debugreg<M: Machine>(m: &mut M, v: &mut Vcpu, number: u64, value: u64) -> crate::Ret {
     let number = match number {
         4 | 5 if v.cr4 & 8 == 0 => number + 2,
         number => number,
@@ -373,27 +375,30 @@ pub fn set_debugreg<M: Machine>(m: &mut M, v: &mut Vcpu, number: u64, value: u64
     let value = match number {
         0..=3 => {
             if !Vaddr(value).is_canonical() || mmu::in_hole(Vaddr(value)) {
-                return None;
+                return Err(Errno::EPERM);
             }
             value
         }
         6 => {
             if value >> 32 != 0 {
-                return None;
+                return Err(Errno::EINVAL);
             }
             (value | 0xffff_0ff0) & !0x1000 & 0xffff_ffff
         }
         7 => {
-            if value >> 32 != 0 || breakpoints_on_ports(value) || value & 1 << 13 != 0 {
-                return None;
+            if value >> 32 != 0 {
+                return Err(Errno::EINVAL);
+            }
+            if breakpoints_on_ports(value) || value & 1 << 13 != 0 {
+                return Err(Errno::EPERM);
             }
             (value | 0x400) & !0xd800 & 0xffff_ffff
         }
-        _ => return None,
+        _ => return Err(Errno::ENODEV),
     };
     v.debugreg[number as usize] = value;
     m.set_debugreg(number as u32, value);
-    Some(())
+    Ok(0)
 }
 
 /// Ports are not the domain's to watch.
@@ -421,7 +426,6 @@ fn set_xcr0<M: Machine>(m: &M, v: &mut Vcpu, r: &Regs) -> Option<()> {
 /// `EINVAL` for an address that is none or a register that is none.
 pub fn set_segment_base<M: Machine>(m: &mut M, v: &mut Vcpu, which: u64, base: u64) -> crate::Ret {
     use xen_sys::arch_x86::*;
-    use xen_sys::errno::Errno;
     let canonical = || {
         if Vaddr(base).is_canonical() {
             Ok(base)

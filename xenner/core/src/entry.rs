@@ -3,8 +3,9 @@
 use core::sync::atomic::Ordering;
 
 use xen_sys::addr::Vaddr;
+use xen_sys::xen::VMASST_TYPE_writable_pagetables;
 
-use crate::domain::{VCPU_BLOCKED, VCPU_UP};
+use crate::domain::{VCPU_BLOCKED, VCPU_UP, WORK_NMI};
 use crate::machine::Flush;
 use crate::regs::flags;
 use crate::vcpu::Callback;
@@ -76,7 +77,7 @@ pub fn exception<M: Machine>(
 ) {
     match vector {
         vector::PF => return page_fault(m, d, v, r, error_code, Vaddr(cr2)),
-        vector::GP if v.in_kernel && emulate::privileged(m, d, v, r) => return,
+        vector::GP if emulate::privileged(m, d, v, r) => return,
         vector::GP if emulate::software_interrupt(m, d, v, r, error_code) => return,
         vector::UD if emulate::forced(m, d, v, r) => return,
         vector::NM if v.task_switched => {
@@ -106,7 +107,11 @@ fn page_fault<M: Machine>(
         return m.flush(Flush::Page(at));
     }
     const KERNEL_STORE: u32 = 3;
-    if v.in_kernel && error_code & KERNEL_STORE == KERNEL_STORE && ptwr::write(m, d, v, r, at) {
+    if v.in_kernel
+        && error_code & KERNEL_STORE == KERNEL_STORE
+        && d.has_assist(VMASST_TYPE_writable_pagetables)
+        && ptwr::write(m, d, v, r, at)
+    {
         return;
     }
     const CR2: u64 = 16;
@@ -181,8 +186,10 @@ pub fn resume<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, r: &mut Regs) -> 
         }
         sched::woken(m, d, v);
     }
-    if v.nmi_pending && v.nmi.address != 0 {
-        v.nmi_pending = false;
+    if v.nmi.address != 0
+        && shared.work.load(Ordering::Relaxed) & WORK_NMI != 0
+        && shared.work.fetch_and(!WORK_NMI, Ordering::AcqRel) & WORK_NMI != 0
+    {
         let target = v.nmi;
         trap::bounce(m, d, v, r, target, None);
     }

@@ -56,6 +56,8 @@ impl Fake {
     pub const RAM: u64 = 0x10180;
     /// Frames the domain may own.
     pub const MAX_PAGES: u64 = 4096;
+    /// Frames there are.
+    pub const RAM_PAGES: u64 = Self::MAX_PAGES + 512;
     /// Frames it owns at start.
     pub const NR_PAGES: u64 = 2048;
     /// First frame of the hypervisor's memory.
@@ -78,11 +80,13 @@ impl Fake {
             domid: Self::DOMID,
             nr_vcpus: 2,
             ram_base: Mfn(Self::RAM),
+            ram_pages: Self::RAM_PAGES,
             max_pages: Self::MAX_PAGES,
             nr_pages: Self::NR_PAGES,
             shared_info: Mfn(Self::HEAP),
+            tables: Mfn(Self::HEAP + Self::HEAP_PAGES - 2),
             heap_base: Mfn(Self::HEAP + 1),
-            heap_pages: Self::HEAP_PAGES - 1,
+            heap_pages: Self::HEAP_PAGES - 3,
             m2p: 0xffff_8000_0000_0000,
             m2p_entries: Self::HEAP + Self::HEAP_PAGES,
             max_grant_frames: 4,

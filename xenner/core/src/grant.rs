@@ -22,6 +22,7 @@ mod copy;
 mod entry;
 mod map;
 
+pub(crate) use entry::is_table_frame;
 pub use entry::{Granted, Use, heap_pages, init_reserved, lookup_for_backend, release_for_backend};
 use entry::{Table, status_frames};
 

@@ -75,7 +75,8 @@ fn multicall<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, list: Vaddr, count
         let entry: MulticallEntry = guest::get(m, at)?;
         let result = match entry.op {
             // Neither may be nested.
-            __HYPERVISOR_multicall | __HYPERVISOR_iret => Err(Errno::ENOSYS),
+            __HYPERVISOR_multicall => Err(Errno::EINVAL),
+            __HYPERVISOR_iret => Err(Errno::ENOSYS),
             op => {
                 v.unsettled |= !is_common(op);
                 dispatch(m, d, v, op, entry.args)
@@ -117,14 +118,12 @@ fn dispatch<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, nr: u64, args: [u64
         __HYPERVISOR_set_callbacks => set_callbacks(v, a, b, c),
         __HYPERVISOR_callback_op => callback_op(m, v, a, arg(b)),
         __HYPERVISOR_nmi_op => nmi_op(m, v, a, arg(b)),
-        __HYPERVISOR_set_debugreg => emulate::set_debugreg(m, v, a, b)
-            .map(|()| 0)
-            .ok_or(Errno::EINVAL),
-        __HYPERVISOR_get_debugreg => emulate::get_debugreg(v, a).ok_or(Errno::EINVAL),
+        __HYPERVISOR_set_debugreg => emulate::set_debugreg(m, v, a, b),
+        __HYPERVISOR_get_debugreg => emulate::get_debugreg(v, a).ok_or(Errno::ENODEV),
         __HYPERVISOR_sched_op_compat => sched::sched_op_compat(m, d, v, a, b),
         __HYPERVISOR_event_channel_op_compat => evtchn::event_channel_op_compat(m, d, v, arg(a)),
         __HYPERVISOR_physdev_op_compat => misc::physdev_op_compat(m, d, v, arg(a)),
-        _ => Err(misc::refused(nr)),
+        _ => Err(misc::refused(m, nr, args)),
     }
 }
 
@@ -171,17 +170,18 @@ fn set_trap_table<M: Machine>(m: &mut M, v: &mut Vcpu, list: Vaddr) -> Ret {
     }
 }
 
-/// `HYPERVISOR_set_callbacks`.
+/// `HYPERVISOR_set_callbacks`: an address that cannot be registered is passed
+/// over without an error.
 fn set_callbacks(v: &mut Vcpu, event: u64, failsafe: u64, syscall: u64) -> Ret {
-    if ![event, failsafe, syscall]
-        .iter()
-        .all(|a| Vaddr(*a).is_canonical())
-    {
-        return Err(Errno::EINVAL);
+    for (callback, address) in [
+        (&mut v.event, event),
+        (&mut v.failsafe, failsafe),
+        (&mut v.syscall, syscall),
+    ] {
+        if Vaddr(address).is_canonical() {
+            callback.address = address;
+        }
     }
-    v.event.address = event;
-    v.failsafe.address = failsafe;
-    v.syscall.address = syscall;
     Ok(0)
 }
 

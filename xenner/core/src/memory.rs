@@ -1,8 +1,8 @@
 //! Who owns which frame, and `HYPERVISOR_memory_op`.
 //!
-//! The domain's memory is `max_pages` frames from `ram_base` on. A bitmap
-//! says which of them the domain owns now; the rest is free and comes back by
-//! `XENMEM_populate_physmap` and its like.
+//! The domain's memory lies in the `ram_pages` frames from `ram_base` on. A
+//! bitmap says which of them the domain owns now, `max_pages` at most; the rest
+//! is free and comes back by `XENMEM_populate_physmap` and its like.
 //!
 //! A frame given back is told to the host, which may take the memory away. As
 //! no frame is reference counted, one that is given back while it is still
@@ -10,11 +10,11 @@
 
 use core::mem::offset_of;
 
-use xen_sys::addr::{Maddr, Mfn, PAGE_SHIFT, Vaddr};
+use xen_sys::addr::{DomId, Maddr, Mfn, PAGE_SHIFT, Vaddr};
 use xen_sys::arch_x86::ArchSharedInfo;
 use xen_sys::errno::Errno;
 use xen_sys::memory::*;
-use xen_sys::xen::SharedInfo;
+use xen_sys::xen::{DOMID_SELF, SharedInfo};
 
 use crate::domain::Config;
 use crate::misc::own_domain;
@@ -67,8 +67,8 @@ impl Default for Memory {
 
 /// Frames the heap of a domain must have (`Config::heap_pages`): the bitmap
 /// and the grant table.
-pub const fn heap_pages(max_pages: u64, max_grant_frames: u32) -> u64 {
-    bitmap_pages(max_pages) + crate::grant::heap_pages(max_grant_frames)
+pub const fn heap_pages(ram_pages: u64, max_grant_frames: u32) -> u64 {
+    bitmap_pages(ram_pages) + crate::grant::heap_pages(max_grant_frames)
 }
 
 /// Whether the domain owns a frame.
@@ -79,7 +79,7 @@ pub fn is_owned<M: Machine>(m: &M, d: &Domain, mfn: Mfn) -> bool {
 /// The same from a configuration, as the host has one.
 pub fn frame_is_owned<M: Machine>(m: &M, config: &Config, mfn: Mfn) -> bool {
     mfn.0 >= config.ram_base.0
-        && mfn.0 - config.ram_base.0 < config.max_pages
+        && mfn.0 - config.ram_base.0 < config.ram_pages
         && Bitmap::of(config).get(m, mfn.0)
 }
 
@@ -108,6 +108,10 @@ fn alloc_locked<M: Machine>(
     order: u32,
     limit: u64,
 ) -> Option<u64> {
+    let owned = d.config.nr_pages.saturating_add_signed(memory.balance);
+    if owned + (1 << order) > d.config.max_pages {
+        return None;
+    }
     let map = Bitmap::of(&d.config);
     let mfn = match map.find(m, memory.hint, order, limit) {
         None if memory.hint != 0 => map.find(m, 0, order, limit)?,
@@ -130,6 +134,7 @@ fn release<M: Machine>(m: &mut M, d: &Domain, memory: &mut Memory, mfn: u64) -> 
     map.mark(m, mfn, 1, false);
     memory.balance -= 1;
     memory.hint = memory.hint.min((mfn - map.base) / 64);
+    crate::mmu::forget_table(m, d, Mfn(mfn));
     m.set_m2p(Mfn(mfn), INVALID_M2P_ENTRY);
     true
 }
@@ -203,13 +208,7 @@ fn translated<M: Machine>(m: &mut M, d: &Domain, command: u32, arg: Vaddr) -> Re
         XENMEM_add_to_physmap => add_to_physmap(d, guest::get(m, arg)?),
         XENMEM_remove_from_physmap => {
             let op: XenRemoveFromPhysmap = guest::get(m, arg)?;
-            own_domain(d, op.domid)?;
-            // Xen has nothing to do for a PV domain, but looks the frame up.
-            if is_owned(m, d, Mfn(op.gpfn)) {
-                Ok(0)
-            } else {
-                Err(Errno::ENOENT)
-            }
+            own_domain(d, op.domid).and(Err(Errno::EACCES))
         }
         XENMEM_claim_pages => {
             let op: XenMemoryReservation = guest::get(m, arg)?;
@@ -230,17 +229,23 @@ fn translated<M: Machine>(m: &mut M, d: &Domain, command: u32, arg: Vaddr) -> Re
             if op.pad != 0 {
                 return Err(Errno::EINVAL);
             }
+            // Its own memory is not among the resources, nor does it name itself.
+            if op.domid == DOMID_SELF {
+                return Err(Errno::ESRCH);
+            }
             own_domain(d, op.domid).and(Err(Errno::EPERM))
         }
         XENMEM_set_pod_target | XENMEM_get_pod_target => {
             let op: XenPodTarget = guest::get(m, arg)?;
-            own_domain(d, op.domid).and(Err(Errno::EPERM))
+            own_domain(d, op.domid).and(Err(Errno::EINVAL))
         }
-        XENMEM_machine_memory_map
-        | XENMEM_set_memory_map
-        | XENMEM_paging_op
-        | XENMEM_access_op
-        | XENMEM_sharing_op => Err(Errno::EPERM),
+        XENMEM_access_op => {
+            // struct xen_mem_access_op: op, access, domid, ...
+            let [_, domid, ..]: [u16; 12] = guest::get(m, arg)?;
+            let domid = DomId(domid);
+            own_domain(d, domid).and(Err(Errno::EPERM))
+        }
+        XENMEM_machine_memory_map | XENMEM_set_memory_map => Err(Errno::EPERM),
         _ => Err(Errno::ENOSYS),
     }
 }

@@ -152,8 +152,10 @@ pub fn physdev_op<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, cmd: u64, arg
             own_domain(d, op.domid).and(Err(Errno::EPERM))
         }
         PHYSDEVOP_get_free_pirq => {
-            guest::get::<PhysdevGetFreePirq>(m, arg)?;
-            Err(Errno::ENOSPC)
+            // A number is had for the asking; nothing can be bound to it.
+            let mut op: PhysdevGetFreePirq = guest::get(m, arg)?;
+            op.pirq = NR_PIRQS - 1;
+            guest::put(m, arg, &op).map(|()| 0)
         }
         PHYSDEVOP_apic_read
         | PHYSDEVOP_apic_write
@@ -200,27 +202,54 @@ pub fn physdev_op_compat<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, arg: V
 }
 
 /// What Xen answers to a hypercall that is not for a PV domU, or that does not
-/// exist.
-pub fn refused(nr: u64) -> Errno {
+/// exist. The privileged ones have their arguments looked at first.
+pub fn refused<M: Machine>(m: &mut M, nr: u64, args: [u64; 6]) -> Errno {
+    let argument = Vaddr(args[0]);
     match nr {
-        // The privileged ones. Xen looks at their arguments first (EFAULT,
-        // EACCES for another interface version); a caller that gets that
-        // right is told this.
-        __HYPERVISOR_platform_op
-        | __HYPERVISOR_sysctl
-        | __HYPERVISOR_domctl
-        | __HYPERVISOR_kexec_op
-        | __HYPERVISOR_dm_op
+        __HYPERVISOR_platform_op => versioned(m, argument, XENPF_INTERFACE_VERSION),
+        __HYPERVISOR_sysctl => versioned(m, argument, XEN_SYSCTL_INTERFACE_VERSION),
+        __HYPERVISOR_domctl => versioned(m, argument, XEN_DOMCTL_INTERFACE_VERSION),
+        __HYPERVISOR_xenoprof_op => match args[0] as i32 {
+            // Initialising finds no counters.
+            0 => guest::get::<u64>(m, Vaddr(args[1]))
+                .map_or_else(|error| error, |_| Errno::ENODEV),
+            1..=XENOPROF_LAST_OP => Errno::EPERM,
+            _ => Errno::EINVAL,
+        },
+        __HYPERVISOR_kexec_op
         | __HYPERVISOR_hypfs_op
-        | __HYPERVISOR_xenoprof_op
         // The machine check hypercall.
         | __HYPERVISOR_arch_0 => Errno::EPERM,
+        __HYPERVISOR_dm_op => Errno(61), // ENODATA
+        // The continuation of a domctl.
+        __HYPERVISOR_arch_1 => guest::get::<u64>(m, argument)
+            .map_or_else(|error| error, |_| Errno::EINVAL),
         // Without the `vpmu` option.
         __HYPERVISOR_xenpmu_op => Errno::EOPNOTSUPP,
         // Its commands name a domain, and a PV one is never right.
-        __HYPERVISOR_hvm_op => Errno::EINVAL,
+        __HYPERVISOR_hvm_op if HVM_OPS.contains(&args[0]) => Errno::EINVAL,
         // Built without XSM policy and Argo; tmem is gone.
         _ => Errno::ENOSYS,
+    }
+}
+
+/// The commands of `HYPERVISOR_hvm_op` there are (`hvm/hvm_op.h`).
+const HVM_OPS: [u64; 10] = [0, 1, 5, 9, 10, 11, 15, 23, 24, 25];
+/// `XENOPROF_last_op` (`xenoprof.h`).
+const XENOPROF_LAST_OP: i32 = 16;
+/// From `platform.h`.
+const XENPF_INTERFACE_VERSION: u32 = 0x0300_0000;
+/// From Xen 4.17's `sysctl.h`.
+const XEN_SYSCTL_INTERFACE_VERSION: u32 = 0x15;
+/// From Xen 4.17's `domctl.h`.
+const XEN_DOMCTL_INTERFACE_VERSION: u32 = 0x15;
+
+/// The toolstack's hypercalls begin with a command and an interface version.
+fn versioned<M: Machine>(m: &mut M, at: Vaddr, version: u32) -> Errno {
+    match guest::get::<[u32; 2]>(m, at) {
+        Err(error) => error,
+        Ok([_, seen]) if seen != version => Errno::EACCES,
+        Ok(_) => Errno::EPERM,
     }
 }
 
@@ -343,8 +372,20 @@ mod tests {
 
     #[test]
     fn refusals() {
-        assert_eq!(refused(__HYPERVISOR_domctl), Errno::EPERM);
-        assert_eq!(refused(__HYPERVISOR_xenpmu_op), Errno::EOPNOTSUPP);
+        let mut f = Fake::new();
+        let mut call = |nr: u64, args: [u64; 2]| {
+            f.call(|m, _, _| refused(m, nr, [args[0], args[1], 0, 0, 0, 0]))
+        };
+        assert_eq!(call(__HYPERVISOR_domctl, [8, 0]), Errno::EFAULT);
+        assert_eq!(call(__HYPERVISOR_domctl, [Fake::ARG.0, 0]), Errno::EACCES);
+        assert_eq!(
+            call(__HYPERVISOR_xenoprof_op, [0, Fake::ARG.0]),
+            Errno::ENODEV
+        );
+        assert_eq!(call(__HYPERVISOR_xenoprof_op, [9, 0]), Errno::EPERM);
+        assert_eq!(call(__HYPERVISOR_xenpmu_op, [0, 0]), Errno::EOPNOTSUPP);
+        assert_eq!(call(__HYPERVISOR_hvm_op, [1, 0]), Errno::EINVAL);
+        assert_eq!(call(__HYPERVISOR_hvm_op, [99, 0]), Errno::ENOSYS);
         for nr in [
             __HYPERVISOR_tmem_op,
             __HYPERVISOR_xsm_op,
@@ -352,7 +393,13 @@ mod tests {
             63,
             u64::MAX,
         ] {
-            assert_eq!(refused(nr), Errno::ENOSYS);
+            assert_eq!(call(nr, [0, 0]), Errno::ENOSYS);
         }
+        f.poke(Fake::ARG, &[1u32, XEN_DOMCTL_INTERFACE_VERSION]);
+        let args = [Fake::ARG.0, 0, 0, 0, 0, 0];
+        assert_eq!(
+            f.call(|m, _, _| refused(m, __HYPERVISOR_domctl, args)),
+            Errno::EPERM
+        );
     }
 }

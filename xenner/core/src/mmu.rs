@@ -10,14 +10,14 @@
 
 use core::sync::atomic::Ordering;
 
-use xen_sys::addr::{Maddr, Mfn, Vaddr};
+use xen_sys::addr::{DomId, Maddr, Mfn, Vaddr};
 use xen_sys::arch_x86::{FIRST_RESERVED_GDT_ENTRY, HYPERVISOR_VIRT_END, HYPERVISOR_VIRT_START};
 use xen_sys::errno::Errno;
 use xen_sys::xen::*;
 
 use crate::domain::VCPU_UP;
 use crate::machine::Flush;
-use crate::{Domain, Machine, Ret, Vcpu, guest};
+use crate::{Domain, Machine, Ret, Vcpu, grant, guest, memory};
 
 /// Page table entry bits.
 pub mod pte {
@@ -28,6 +28,9 @@ pub mod pte {
     pub const ACCESSED: u64 = 1 << 5;
     pub const DIRTY: u64 = 1 << 6;
     pub const HUGE: u64 = 1 << 7;
+    pub const GLOBAL: u64 = 1 << 8;
+    /// PWT, PCD and, at the lowest level, PAT.
+    pub const CACHE: u64 = 1 << 3 | 1 << 4 | 1 << 7;
     pub const FRAME: u64 = 0x000f_ffff_ffff_f000;
 }
 
@@ -120,11 +123,56 @@ fn table_bit(d: &Domain, mfn: Mfn) -> Option<(Maddr, u64)> {
     let index = mfn
         .0
         .checked_sub(d.config.ram_base.0)
-        .filter(|n| *n < d.config.max_pages)?;
+        .filter(|n| *n < d.config.ram_pages)?;
     Some((
         d.config.tables.addr().offset(index / 64 * 8),
         1 << (index % 64),
     ))
+}
+
+/// Frames of the record of page tables: a bit for each frame that is known to
+/// be one, then a bit for each that is pinned.
+pub const fn record_pages(ram_pages: u64) -> u64 {
+    2 * ram_pages.div_ceil(8 * 4096)
+}
+
+/// Bytes from the start of the record to the bits of pinned frames.
+pub const fn pinned_offset(ram_pages: u64) -> u64 {
+    record_pages(ram_pages) / 2 * 4096
+}
+
+/// The bit that tells whether a frame is pinned.
+fn pinned_bit(d: &Domain, mfn: Mfn) -> Option<(Maddr, u64)> {
+    let (at, bit) = table_bit(d, mfn)?;
+    Some((at.offset(pinned_offset(d.config.ram_pages)), bit))
+}
+
+/// Pins a page table; one that is pinned is not pinned again.
+fn pin<M: Machine>(m: &M, d: &Domain, mfn: Mfn) -> Result<(), Errno> {
+    let (at, bit) = pinned_bit(d, mfn).ok_or(Errno::EINVAL)?;
+    if m.fetch_or64(at, bit) & bit != 0 {
+        return Err(Errno::EINVAL);
+    }
+    mark_table(m, d, mfn, true);
+    Ok(())
+}
+
+fn unpin<M: Machine>(m: &M, d: &Domain, mfn: Mfn) -> Result<(), Errno> {
+    let (at, bit) = pinned_bit(d, mfn).ok_or(Errno::EINVAL)?;
+    if m.fetch_and64(at, !bit) & bit == 0 {
+        return Err(Errno::EINVAL);
+    }
+    mark_table(m, d, mfn, false);
+    Ok(())
+}
+
+/// A frame leaves the domain: it is no page table any more.
+pub(crate) fn forget_table<M: Machine>(m: &M, d: &Domain, mfn: Mfn) {
+    if is_table(m, d, mfn) {
+        // It need not have been pinned.
+        let _ = unpin(m, d, mfn);
+        mark_table(m, d, mfn, false);
+    }
 }
 
 /// Whether a frame is known to be a page table: pinned by itself, or one of
@@ -144,27 +192,98 @@ pub fn mark_table<M: Machine>(m: &M, d: &Domain, mfn: Mfn, table: bool) {
     }
 }
 
-/// Checks an entry the guest wants and gives it the user bit.
-pub(crate) fn accept<M: Machine>(m: &M, value: u64) -> Result<u64, Errno> {
+/// Whether the guest may map a frame: its own ones and those the hypervisor
+/// shares with it.
+fn may_map<M: Machine>(m: &M, d: &Domain, mfn: Mfn) -> bool {
+    memory::is_owned(m, d, mfn)
+        || mfn == d.config.shared_info
+        || grant::is_table_frame(&d.config, mfn)
+}
+
+/// The same as a check.
+fn mappable<M: Machine>(m: &M, d: &Domain, mfn: Mfn) -> Result<Mfn, Errno> {
+    if may_map(m, d, mfn) {
+        Ok(mfn)
+    } else {
+        Err(Errno::EINVAL)
+    }
+}
+
+/// Checks an entry the guest wants at `at` and gives it the user bit. The
+/// errors are those of Xen's `get_page_from_l1e` and of its siblings for the
+/// upper levels.
+pub(crate) fn accept<M: Machine>(
+    m: &M,
+    d: &Domain,
+    v: &Vcpu,
+    at: Maddr,
+    value: u64,
+) -> Result<u64, Errno> {
     if value & pte::PRESENT == 0 {
         return Ok(value);
     }
-    if !m.is_ram(frame_of(value)) {
+    let global_table = |m: &M| value & pte::GLOBAL != 0 && is_upper(m, v, at.frame());
+    if value & pte::CACHE != 0 || global_table(m) {
         return Err(Errno::EINVAL);
     }
-    Ok(value | pte::USER)
+    let mfn = frame_of(value);
+    if may_map(m, d, mfn) {
+        return Ok(value | pte::USER);
+    }
+    Err(if is_upper(m, v, at.frame()) {
+        Errno::EINVAL
+    } else if m.is_ram(mfn) {
+        // Somebody else's memory.
+        Errno::EBUSY
+    } else {
+        // A device's, for all Xen knows.
+        Errno::EPERM
+    })
 }
 
-/// Who a foreign-domain argument names; a domU has power over itself only.
+/// Whether a frame is a table above the lowest level in an address space in
+/// force. No record is kept of that: this search serves rare cases only. It
+/// gives up on address spaces larger than any guest's.
+fn is_upper<M: Machine>(m: &M, v: &Vcpu, table: Mfn) -> bool {
+    let mut budget = 1 << 15;
+    [v.kernel_l4, v.user_l4]
+        .iter()
+        .any(|root| finds(m, *root, 4, table, &mut budget))
+}
+
+fn finds<M: Machine>(m: &M, here: Mfn, level: u32, wanted: Mfn, budget: &mut u32) -> bool {
+    if here == wanted {
+        return true;
+    }
+    if level == 2 || !m.is_ram(here) {
+        return false;
+    }
+    for index in 0..512 {
+        if level == 4 && (HOLE_FIRST..=HOLE_LAST).contains(&index) {
+            continue;
+        }
+        let Some(left) = budget.checked_sub(1) else {
+            return false;
+        };
+        *budget = left;
+        let entry = m.load64(here.addr().offset(index * 8));
+        if entry & (pte::PRESENT | pte::HUGE) == pte::PRESENT
+            && finds(m, frame_of(entry), level - 1, wanted, budget)
+        {
+            return true;
+        }
+    }
+    false
+}
+
+/// Who a foreign-domain argument names; a domU has power over itself only. It
+/// has none over dom0, nor over what belongs to Xen or lies in `DOMID_IO`.
 pub fn own_domain(d: &Domain, domid: u64) -> Result<(), Errno> {
-    let domid = domid as u16;
-    if domid == DOMID_SELF.0 || domid == d.config.domid {
-        Ok(())
-    } else if domid == DOMID_IO.0 {
-        // What lies in DOMID_IO, a domU may not map.
-        Err(Errno::EPERM)
-    } else {
-        Err(Errno::ESRCH)
+    match DomId(domid as u16) {
+        DOMID_SELF => Ok(()),
+        DomId(domid) if domid == d.config.domid => Ok(()),
+        DomId(0) | DOMID_IO | DOMID_XEN => Err(Errno::EPERM),
+        _ => Err(Errno::ESRCH),
     }
 }
 
@@ -188,28 +307,30 @@ pub fn mmu_update<M: Machine>(
     if table_owner != 0 {
         own_domain(d, u64::from(table_owner - 1))?;
     }
-    own_domain(d, u64::from(frame_owner))?;
+    // Frames in DOMID_IO are checked one by one.
+    if frame_owner != DOMID_IO.0 {
+        own_domain(d, u64::from(frame_owner))?;
+    }
     let mut result = Ok(0);
     let mut index = 0;
     while index < u64::from(count) {
         result = guest::get(m, guest::element::<MmuUpdate>(list, index))
-            .and_then(|update: MmuUpdate| one_update(m, v, update));
+            .and_then(|update: MmuUpdate| one_update(m, d, v, update));
         if result.is_err() {
             break;
         }
         index += 1;
     }
     if done.0 != 0 {
-        guest::put(m, done, &(index as u32))?;
+        // Not being able to tell is no error.
+        let _ = guest::put(m, done, &(index as u32));
     }
     result
 }
 
-fn one_update<M: Machine>(m: &mut M, v: &Vcpu, update: MmuUpdate) -> Ret {
-    let (at, command) = (Maddr(update.ptr & !7), update.ptr & 3);
-    if !m.is_ram(at.frame()) {
-        return Err(Errno::EINVAL);
-    }
+fn one_update<M: Machine>(m: &mut M, d: &Domain, v: &Vcpu, update: MmuUpdate) -> Ret {
+    let (at, command) = (Maddr(update.ptr & !7), update.ptr & 7);
+    mappable(m, d, at.frame())?;
     match command {
         MMU_MACHPHYS_UPDATE => {
             m.set_m2p(at.frame(), update.val);
@@ -217,7 +338,7 @@ fn one_update<M: Machine>(m: &mut M, v: &Vcpu, update: MmuUpdate) -> Ret {
         }
         MMU_NORMAL_PT_UPDATE | MMU_PT_UPDATE_PRESERVE_AD | MMU_PT_UPDATE_NO_TRANSLATE => {
             refuse_hole(m, v, at)?;
-            let value = accept(m, update.val)?;
+            let value = accept(m, d, v, at, update.val)?;
             if command == MMU_PT_UPDATE_PRESERVE_AD {
                 store_preserving(m, at, value);
             } else {
@@ -270,7 +391,7 @@ pub fn update_va_mapping<M: Machine>(
         return Err(Errno::EINVAL);
     }
     let at = l1_slot(m, v.kernel_l4, va).ok_or(Errno::EINVAL)?;
-    let value = accept(m, value)?;
+    let value = accept(m, d, v, at, value)?;
     m.store_pte(at, value);
     let what = match flags & UVMF_FLUSHTYPE_MASK {
         UVMF_TLB_FLUSH => Flush::All,
@@ -333,32 +454,27 @@ pub fn mmuext_op<M: Machine>(
         index += 1;
     }
     if done.0 != 0 {
-        guest::put(m, done, &(index as u32))?;
+        // Not being able to tell is no error.
+        let _ = guest::put(m, done, &(index as u32));
     }
     result
 }
 
 fn one_ext<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, op: MmuextOp) -> Ret {
-    let ram = |m: &M, mfn: Mfn| {
-        if m.is_ram(mfn) {
-            Ok(mfn)
-        } else {
-            Err(Errno::EINVAL)
-        }
-    };
+    let ram = |m: &M, mfn: Mfn| mappable(m, d, mfn);
     match op.cmd {
         MMUEXT_PIN_L1_TABLE | MMUEXT_PIN_L2_TABLE | MMUEXT_PIN_L3_TABLE => {
             let table = ram(m, op.mfn())?;
-            mark_table(m, d, table, true);
+            pin(m, d, table)?;
         }
         MMUEXT_PIN_L4_TABLE => {
             let l4 = ram(m, op.mfn())?;
+            pin(m, d, l4)?;
             install_hole(m, l4);
-            mark_table(m, d, l4, true);
         }
         MMUEXT_UNPIN_TABLE => {
             let table = ram(m, op.mfn())?;
-            mark_table(m, d, table, false);
+            unpin(m, d, table)?;
         }
         MMUEXT_NEW_BASEPTR => {
             let l4 = ram(m, op.mfn())?;
@@ -387,7 +503,8 @@ fn one_ext<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, op: MmuextOp) -> Ret
         MMUEXT_TLB_FLUSH_ALL => flush_where(m, d, v, u64::MAX, Flush::All),
         MMUEXT_INVLPG_ALL => flush_where(m, d, v, u64::MAX, Flush::Page(op.linear_addr())),
         // Only a domain with passed-through devices has caches to flush.
-        MMUEXT_FLUSH_CACHE | MMUEXT_FLUSH_CACHE_GLOBAL => return Err(Errno::EACCES),
+        MMUEXT_FLUSH_CACHE => return Err(Errno::EACCES),
+        MMUEXT_FLUSH_CACHE_GLOBAL => return Err(Errno::EINVAL),
         MMUEXT_SET_LDT => return set_ldt(m, v, op.linear_addr(), op.nr_ents()),
         MMUEXT_CLEAR_PAGE => {
             let page = ram(m, op.mfn())?;
@@ -409,7 +526,8 @@ fn one_ext<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, op: MmuextOp) -> Ret
 fn vcpu_mask<M: Machine>(m: &mut M, d: &Domain, op: MmuextOp) -> Result<u64, Errno> {
     let length = (d.config.nr_vcpus as usize).div_ceil(8).min(8);
     let mut bytes = [0u8; 8];
-    m.copy_from_guest(Vaddr(op.vcpumask().0), &mut bytes[..length])?;
+    m.copy_from_guest(Vaddr(op.vcpumask().0), &mut bytes[..length])
+        .map_err(|_| Errno::EINVAL)?;
     Ok(u64::from_le_bytes(bytes))
 }
 
@@ -483,24 +601,22 @@ const DESCRIPTOR_DPL: u64 = 3 << 45;
 const DESCRIPTOR_SEGMENT: u64 = 1 << 44;
 const DESCRIPTOR_PRESENT: u64 = 1 << 47;
 
-/// What Xen makes of a descriptor; `None` when it refuses it.
+/// What Xen makes of a descriptor; `None` when it refuses it. All segments are
+/// well, and the halves of call gates that lead nowhere.
 fn check_descriptor(descriptor: u64) -> Option<u64> {
-    const CODE: u64 = 1 << 43;
-    const CONFORMING: u64 = 1 << 42;
-    const LONG: u64 = 1 << 53;
-    const DEFAULT_SIZE: u64 = 1 << 54;
+    const TYPE: u64 = 0xf << 40;
+    const CALL_GATE: u64 = 0xc << 40;
     if descriptor & DESCRIPTOR_PRESENT == 0 {
         return Some(descriptor);
     }
     if descriptor & DESCRIPTOR_SEGMENT == 0 {
-        // Call gates would be allowed by Xen for 32-bit guests only.
-        return None;
-    }
-    if descriptor & CODE != 0 && descriptor & LONG != 0 && descriptor & DEFAULT_SIZE != 0 {
-        return None;
-    }
-    if descriptor & (CODE | CONFORMING) == CODE | CONFORMING {
-        return None;
+        // Linux has no call gates. Xen emulates them; here none can be used, so
+        // that one is stored in a form the CPU refuses.
+        return match descriptor & TYPE {
+            0 => Some(descriptor),
+            CALL_GATE => Some(descriptor & !DESCRIPTOR_DPL),
+            _ => None,
+        };
     }
     Some(descriptor | DESCRIPTOR_DPL)
 }

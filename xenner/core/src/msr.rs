@@ -15,10 +15,9 @@ const MCG_STATUS: u32 = 0x17a;
 const MISC_ENABLE: u32 = 0x1a0;
 const PAT: u32 = 0x277;
 const EFER: u32 = 0xc000_0080;
-const STAR: u32 = 0xc000_0081;
-const LSTAR: u32 = 0xc000_0082;
-const CSTAR: u32 = 0xc000_0083;
-const SFMASK: u32 = 0xc000_0084;
+/// The first of Xen's own, which fills a hypercall page when written by other
+/// guests than PV ones.
+const XEN_MSR: u32 = 0x4000_0000;
 const FS_BASE: u32 = 0xc000_0100;
 const GS_BASE: u32 = 0xc000_0101;
 const KERNEL_GS_BASE: u32 = 0xc000_0102;
@@ -36,7 +35,7 @@ pub fn read<M: Machine>(m: &M, _d: &Domain, v: &Vcpu, msr: u32) -> Option<u64> {
         // Long mode, system calls and no-execute are on and stay so.
         EFER => Some(0xd01),
         PAT => Some(XEN_PAT),
-        STAR => Some(0xe023_e008_0000_0000),
+        XEN_MSR => Some(0),
         IA32_APIC_BASE => Some(0xfee0_0800 | if v.id == 0 { 0x100 } else { 0 }),
         IA32_PLATFORM_ID | IA32_UCODE_REV | MCG_CAP | MCG_STATUS | MISC_ENABLE => {
             m.rdmsr(msr).or(Some(0))
@@ -61,10 +60,7 @@ pub fn write<M: Machine>(m: &mut M, _d: &Domain, v: &mut Vcpu, msr: u32, value: 
         }
         EFER => (value & !0x500 == 0x801).then_some(()),
         PAT => (value == XEN_PAT).then_some(()),
-        // The kernel registers its entry points by callback_op; what it
-        // writes here Xen drops.
-        STAR | LSTAR | CSTAR | SFMASK => Some(()),
-        IA32_APIC_BASE | MISC_ENABLE => {
+        MISC_ENABLE => {
             if read(m, _d, v, msr) == Some(value) {
                 Some(())
             } else {

@@ -90,7 +90,9 @@ pub fn write<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, r: &mut Regs, at: 
         return false;
     }
     let slot = table.addr().offset(at.page_offset() as u64 - within);
-    if mmu::refuse_hole(m, v, slot).is_err() || !carry_out(m, r, &store, slot, within as u32 * 8) {
+    if mmu::refuse_hole(m, v, slot).is_err()
+        || !carry_out(m, (d, v), r, &store, slot, within as u32 * 8)
+    {
         return false;
     }
     r.rip = r.rip.wrapping_add(code.at as u64);
@@ -99,7 +101,14 @@ pub fn write<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, r: &mut Regs, at: 
 }
 
 /// Applies the store to the bytes from bit `shift` of the entry on.
-fn carry_out<M: Machine>(m: &mut M, r: &mut Regs, store: &Store, slot: Maddr, shift: u32) -> bool {
+fn carry_out<M: Machine>(
+    m: &mut M,
+    (d, v): (&Domain, &Vcpu),
+    r: &mut Regs,
+    store: &Store,
+    slot: Maddr,
+    shift: u32,
+) -> bool {
     let mask = if store.bytes == 8 {
         u64::MAX
     } else {
@@ -110,7 +119,7 @@ fn carry_out<M: Machine>(m: &mut M, r: &mut Regs, store: &Store, slot: Maddr, sh
         let old = entry >> shift & mask;
         let (new, set_flags) = compute(store.op, old, mask, r.rflags);
         let whole = entry & !(mask << shift) | (new & mask) << shift;
-        let Ok(accepted) = mmu::accept(m, whole) else {
+        let Ok(accepted) = mmu::accept(m, d, v, slot, whole) else {
             return false;
         };
         if m.cmpxchg_pte(slot, entry, accepted).is_err() {

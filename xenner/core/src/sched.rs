@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use xen_sys::addr::Vaddr;
+use xen_sys::addr::{DomId, Vaddr};
 use xen_sys::errno::Errno;
 use xen_sys::sched::*;
 
@@ -40,9 +40,11 @@ pub fn sched_op<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, cmd: u64, arg: 
         }
         SCHEDOP_remote_shutdown => {
             let request: SchedRemoteShutdown = guest::get(m, arg)?;
-            // A domU knows no other domain it has privilege over.
-            let _ = request;
-            Err(Errno::ESRCH)
+            // A domU has power over itself only, and that not by this call.
+            match request.domain_id {
+                DomId(0) => Err(Errno::EPERM),
+                _ => Err(Errno::ESRCH),
+            }
         }
         SCHEDOP_watchdog => {
             let request = guest::get(m, arg)?;
@@ -174,7 +176,8 @@ fn watchdog<M: Machine>(m: &mut M, d: &Domain, request: SchedWatchdog) -> Ret {
                 m.watchdog(free, deadline);
                 Ok(free as u64 + 1)
             }
-            None => Err(Errno::EEXIST),
+            // Xen's function returns -ENOSPC as an unsigned 32-bit number.
+            None => Ok(u64::from((-28i32) as u32)),
         },
         (id, _) if id > ids.len() || ids[id - 1] == 0 => Err(Errno::EINVAL),
         (id, timeout) => {

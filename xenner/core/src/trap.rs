@@ -164,8 +164,10 @@ pub fn iret<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, r: &mut Regs) {
     r.rflags = (rflags & !(flags::IOPL | flags::VM)) | flags::IF | flags::RESERVED1;
     r.rax = rax;
     if how & VGCF_IN_SYSCALL == 0 {
-        r.r11 = r11;
-        r.rcx = rcx;
+        (r.r11, r.rcx) = (r11, rcx);
+    } else {
+        // As SYSRET leaves them.
+        (r.r11, r.rcx) = (r.rflags, rip);
     }
     mask_events(m, d, v, rflags & flags::IF == 0);
 }

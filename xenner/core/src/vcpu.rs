@@ -53,8 +53,6 @@ pub struct Vcpu {
     pub sysenter: Callback,
     /// `CALLBACKTYPE_nmi`.
     pub nmi: Callback,
-    /// An NMI waits for delivery (`VCPUOP_send_nmi`).
-    pub nmi_pending: bool,
     /// FS base to load on entry to the mode that is not running, and so on.
     pub gs_base_kernel: u64,
     /// GS base of user mode while kernel mode runs.
@@ -128,7 +126,6 @@ impl Vcpu {
             syscall32: NO_CALLBACK,
             sysenter: NO_CALLBACK,
             nmi: NO_CALLBACK,
-            nmi_pending: false,
             gs_base_kernel: 0,
             gs_base_user: 0,
             task_switched: false,

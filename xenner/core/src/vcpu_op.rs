@@ -69,6 +69,9 @@ pub fn vcpu_op<M: Machine>(
         }
         VCPUOP_register_runstate_memory_area => {
             let area: VcpuRegisterRunstateMemoryArea = guest::get(m, arg)?;
+            if mmu::in_hole(Vaddr(area.addr.0)) {
+                return Err(Errno::EFAULT);
+            }
             let info = runstate_info(m, d, v, id);
             if id == v.id {
                 v.runstate_area = Vaddr(area.addr.0);
@@ -80,6 +83,9 @@ pub fn vcpu_op<M: Machine>(
         }
         VCPUOP_register_vcpu_time_memory_area => {
             let area: VcpuRegisterTimeMemoryArea = guest::get(m, arg)?;
+            if mmu::in_hole(Vaddr(area.addr.0)) {
+                return Err(Errno::EFAULT);
+            }
             let info = time_info(d);
             v.time_area = Vaddr(area.addr.0);
             let _ = guest::put(m, Vaddr(area.addr.0), &info);
@@ -106,9 +112,7 @@ pub fn vcpu_op<M: Machine>(
         VCPUOP_set_singleshot_timer => {
             own(v, id)?;
             let timer: VcpuSetSingleshotTimer = guest::get(m, arg)?;
-            if timer.flags & VCPU_SSHOTTMR_future != 0 && timer.timeout_abs_ns < time::now(m, d) {
-                return Err(Errno(62)); // ETIME
-            }
+            // `VCPU_SSHOTTMR_future` means nothing any more.
             v.singleshot_at = timer.timeout_abs_ns.max(1);
             time::expire(m, d, v);
             Ok(0)
@@ -125,7 +129,9 @@ pub fn vcpu_op<M: Machine>(
         }
         VCPUOP_send_nmi => {
             target.work.fetch_or(WORK_NMI, Ordering::AcqRel);
-            m.kick(id);
+            if id != v.id {
+                m.kick(id);
+            }
             Ok(0)
         }
         // Only virtual CPUs pinned to a physical one have such a number.
@@ -165,11 +171,23 @@ fn initialise<M: Machine>(m: &mut M, d: &Domain, id: usize, arg: Vaddr) -> Ret {
     }
     let mut slot = d.contexts[id].lock();
     if target.state.load(Ordering::Acquire) & VCPU_INITIALISED != 0 {
+        // An argument that cannot be read is told first.
+        let mut unused = [0u8; 64];
+        for offset in (0..size_of::<VcpuGuestContext>()).step_by(unused.len()) {
+            let rest = (size_of::<VcpuGuestContext>() - offset).min(unused.len());
+            m.copy_from_guest(
+                Vaddr(arg.0.wrapping_add(offset as u64)),
+                &mut unused[..rest],
+            )?;
+        }
         return Err(Errno::EEXIST);
     }
     m.copy_from_guest(arg, slot.as_mut_bytes())?;
     if !slot.event_callback_eip.is_canonical()
         || !slot.syscall_callback_eip.is_canonical()
+        || ![slot.fs_base, slot.gs_base_kernel, slot.gs_base_user]
+            .iter()
+            .all(|base| Vaddr(*base).is_canonical())
         || slot.gdt_ents > 512 * 16
         || slot.ldt_ents > 8192
         || !m.is_ram(Mfn(slot.ctrlreg[3] >> 12))
@@ -286,11 +304,7 @@ fn register_vcpu_info<M: Machine>(
 ) -> Ret {
     let offset = info.offset as usize;
     if offset > PAGE_SIZE - size_of::<VcpuInfo>() || offset & 7 != 0 {
-        return Err(if offset > PAGE_SIZE - size_of::<VcpuInfo>() {
-            Errno::ENXIO
-        } else {
-            Errno::EINVAL
-        });
+        return Err(Errno::ENXIO);
     }
     let target = &d.vcpus[id];
     let old = target.vcpu_info();

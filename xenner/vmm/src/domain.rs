@@ -16,7 +16,7 @@ use zerocopy::{FromZeros, IntoBytes};
 use crate::devices::{self, Channel, ConsoleIo, ConsoleThread, GuestPage, StoreInfo};
 use crate::emulator::{Emulator, EmulatorError};
 use crate::kvm::{Doing, Kind, KvmError, Machine, Start};
-use crate::memory::{MemError, Memory};
+use crate::memory::{self, MemError, Memory};
 use crate::outside::{self, Outside};
 use crate::shared::{ConsoleSink, DomainExit, Shared, Snapshot, Threads};
 use crate::tables::Hole;
@@ -129,9 +129,9 @@ impl Vmm {
         let elf = ElfImage::parse(kernel.elf())?;
         let kernel = PvKernel::new(&elf)?;
         // First shared_info, then the record of page tables, then the rest.
-        let table_pages = spec.max_pages.div_ceil(8 * PAGE_SIZE as u64);
-        let heap_pages =
-            1 + table_pages + xenner_core::memory::heap_pages(spec.max_pages, GRANT_FRAMES);
+        let ram_pages = memory::ram_pages(spec.max_pages);
+        let table_pages = xenner_core::mmu::record_pages(ram_pages);
+        let heap_pages = 1 + table_pages + xenner_core::memory::heap_pages(ram_pages, GRANT_FRAMES);
         let mut memory = Memory::new(spec.nr_pages, spec.max_pages, heap_pages)?;
         memory.fill_m2p()?;
         let shared_info = Mfn(HEAP_BASE >> 12);
@@ -426,7 +426,7 @@ fn config(
     kind: Kind,
     image: &PvImage,
 ) -> Config {
-    let table_pages = spec.max_pages.div_ceil(8 * PAGE_SIZE as u64);
+    let table_pages = xenner_core::mmu::record_pages(memory.ram_pages());
     let (tsc_to_system_mul, tsc_shift) = tsc_scale(tsc_khz);
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -436,6 +436,7 @@ fn config(
         domid: DOMID,
         nr_vcpus: spec.vcpus,
         ram_base: Mfn(RAM_BASE >> 12),
+        ram_pages: memory.ram_pages(),
         max_pages: memory.max_pages(),
         nr_pages: memory.nr_pages(),
         shared_info,
@@ -445,7 +446,7 @@ fn config(
         heap_base: Mfn(shared_info.0 + 1 + table_pages),
         heap_pages: memory.heap_pages() - 1 - table_pages,
         m2p: M2P,
-        m2p_entries: (RAM_BASE >> 12) + memory.max_pages(),
+        m2p_entries: (RAM_BASE >> 12) + memory.ram_pages(),
         tsc_khz,
         tsc_to_system_mul,
         tsc_shift: tsc_shift.into(),
@@ -453,7 +454,8 @@ fn config(
         wallclock_ns: now.as_nanos() as u64,
         handle: spec.uuid,
         max_grant_frames: GRANT_FRAMES,
-        max_evtchn_port: 1 << 17,
+        // xl's default for `event_channels`.
+        max_evtchn_port: 1024,
         kernel_cs,
         kernel_ss,
         _pad0: 0,
@@ -524,6 +526,13 @@ fn mark_tables(memory: &Memory, config: &Config, image: &PvImage) -> Result<(), 
     for pfn in tables.pfn.0..tables.pfn.0 + tables.pages {
         memory.fetch_or(config.tables.addr().offset(pfn / 64 * 8), 1 << (pfn % 64))?;
     }
+    // Of these, the top level is pinned.
+    let top = image.cr3.0 - config.ram_base.0;
+    let pinned = config
+        .tables
+        .addr()
+        .offset(xenner_core::mmu::pinned_offset(config.ram_pages));
+    memory.fetch_or(pinned.offset(top / 64 * 8), 1 << (top % 64))?;
     Ok(())
 }
 

@@ -48,6 +48,8 @@ pub struct Memory {
     nr_pages: u64,
     /// Frames it may have.
     max_pages: u64,
+    /// Frames there are.
+    ram_pages: u64,
     heap_pages: u64,
 }
 
@@ -109,6 +111,14 @@ impl Drop for Mapping {
     }
 }
 
+/// Frames to have for a domain that may own `max_pages`. The rest is what
+/// `XENMEM_exchange` takes contiguous frames from: two of the largest extents,
+/// and as much again as alignment costs. Untouched frames cost address space.
+pub fn ram_pages(max_pages: u64) -> u64 {
+    const LARGEST_EXTENT: u64 = 512;
+    max_pages + 3 * LARGEST_EXTENT
+}
+
 impl Memory {
     /// Reserves address space; pages come when they are touched.
     ///
@@ -117,13 +127,14 @@ impl Memory {
     pub fn new(nr_pages: u64, max_pages: u64, heap_pages: u64) -> Result<Self, MemError> {
         let page = PAGE_SIZE as u64;
         let first = HEAP_BASE + heap_pages * page - IMAGE_BASE;
-        let m2p = ((RAM_BASE / page + max_pages) * 8).next_multiple_of(2 << 20);
+        let ram_pages = ram_pages(max_pages);
+        let m2p = ((RAM_BASE / page + ram_pages) * 8).next_multiple_of(2 << 20);
         let ranges = [
             (GuestAddress(IMAGE_BASE), first as usize),
             (GuestAddress(M2P_BASE), m2p as usize),
-            (GuestAddress(RAM_BASE), (max_pages * page) as usize),
+            (GuestAddress(RAM_BASE), (ram_pages * page) as usize),
         ];
-        let mib = max_pages / 256;
+        let mib = ram_pages / 256;
         let reserve = |source| MemError::Reserve { mib, source };
         let (mut regions, mut mappings) = (Vec::new(), Vec::new());
         for (start, size) in ranges {
@@ -138,6 +149,7 @@ impl Memory {
             _mappings: Arc::new(mappings),
             nr_pages,
             max_pages,
+            ram_pages,
             heap_pages,
         })
     }
@@ -157,6 +169,11 @@ impl Memory {
     /// Frames the domain may have.
     pub fn max_pages(&self) -> u64 {
         self.max_pages
+    }
+
+    /// Frames there are from `RAM_BASE` on.
+    pub fn ram_pages(&self) -> u64 {
+        self.ram_pages
     }
 
     /// Frames of the hypervisor's heap.
@@ -295,7 +312,7 @@ impl Memory {
     /// it is its own picture of itself.
     pub fn domain_frames(&self) -> impl Iterator<Item = (Pfn, Mfn)> + '_ {
         let first = RAM_BASE / PAGE_SIZE as u64;
-        (first..first + self.max_pages).filter_map(|mfn| {
+        (first..first + self.ram_pages).filter_map(|mfn| {
             let pfn: u64 = self.load(Maddr(M2P_BASE + mfn * 8)).ok()?;
             (pfn < self.max_pages).then_some((Pfn(pfn), Mfn(mfn)))
         })
@@ -311,8 +328,8 @@ impl Memory {
         let first = RAM_BASE / PAGE_SIZE as u64;
         let mut bytes = Vec::with_capacity(CHUNK as usize * 8);
         let mut pfn = 0;
-        while pfn < self.max_pages {
-            let end = (pfn + CHUNK).min(self.max_pages);
+        while pfn < self.ram_pages {
+            let end = (pfn + CHUNK).min(self.ram_pages);
             bytes.clear();
             for n in pfn..end {
                 let owner = if n < self.nr_pages { n } else { u64::MAX };
@@ -334,7 +351,7 @@ impl Memory {
         if count == 0
             || start
                 .checked_add(count)
-                .is_none_or(|end| end > self.max_pages)
+                .is_none_or(|end| end > self.ram_pages)
         {
             return;
         }

@@ -87,9 +87,10 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// `ENOENT` without the parent; `EACCES` without `WRITE` on the node (the
-    /// nodes below are not asked); `EINVAL` for the root.
+    /// nodes below are not asked); `EINVAL` for the root, even with it.
     pub fn rm(&mut self, path: &Path) -> Result<(), XsError> {
         let Some(parent) = path.parent() else {
+            self.open(path, Rights::WRITE)?;
             return Err(XsError::EINVAL);
         };
         match self.open(path, Rights::WRITE) {

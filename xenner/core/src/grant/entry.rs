@@ -64,11 +64,17 @@ pub(super) const fn status_frames(frames: u32) -> u32 {
 /// How often an entry is tried that the guest keeps changing.
 const TRIES: usize = 5;
 
+/// Whether a frame is one of the grant table's, which the guest may map.
+pub fn is_table_frame(config: &Config, mfn: Mfn) -> bool {
+    let first = config.heap_base.0 + memory::bitmap_pages(config.ram_pages) + 1;
+    (first..first - 1 + heap_pages(config.max_grant_frames)).contains(&mfn.0)
+}
+
 impl Table {
     /// The state word is in memory, for the host to read too. Nothing in it
     /// makes the table larger than the host said.
     pub fn of<M: Machine>(m: &M, config: &Config) -> Self {
-        let state = Mfn(config.heap_base.0 + memory::bitmap_pages(config.max_pages)).addr();
+        let state = Mfn(config.heap_base.0 + memory::bitmap_pages(config.ram_pages)).addr();
         let shared = Maddr(state.0 + PAGE_SIZE as u64);
         let status = Maddr(shared.0 + u64::from(config.max_grant_frames) * PAGE_SIZE as u64);
         let word = m.load64(state);

@@ -20,21 +20,21 @@ pub(super) struct Bitmap {
     pub base: u64,
 }
 
-const fn leaf_words(max_pages: u64) -> u64 {
-    (max_pages + 2 * CHUNK - 1) / CHUNK * CHUNK / 64
+const fn leaf_words(ram_pages: u64) -> u64 {
+    (ram_pages + 2 * CHUNK - 1) / CHUNK * CHUNK / 64
 }
 
-/// Frames the bitmap of a domain of `max_pages` frames takes; they are the
+/// Frames the bitmap of a domain with `ram_pages` frames takes; they are the
 /// first of the heap.
-pub const fn bitmap_pages(max_pages: u64) -> u64 {
-    let words = leaf_words(max_pages);
+pub const fn bitmap_pages(ram_pages: u64) -> u64 {
+    let words = leaf_words(ram_pages);
     (words * 8 + words.div_ceil(64) * 8).div_ceil(PAGE_SIZE as u64)
 }
 
 impl Bitmap {
     pub fn of(config: &Config) -> Self {
         let leaf = config.heap_base.addr();
-        let words = leaf_words(config.max_pages);
+        let words = leaf_words(config.ram_pages);
         let summary = Maddr(leaf.0 + words * 8);
         Self {
             leaf,
@@ -130,7 +130,7 @@ impl Bitmap {
 }
 
 /// Fills in the bitmap at the start of the heap before the domain starts: the first
-/// `nr_pages` frames are the domain's, the others up to `max_pages` free.
+/// `nr_pages` frames are the domain's, the others up to `ram_pages` free.
 pub fn init<M: Machine>(m: &M, config: &Config) {
     let map = Bitmap::of(config);
     let ram = config.ram_base.0;
@@ -138,7 +138,7 @@ pub fn init<M: Machine>(m: &M, config: &Config) {
     // What lies around the domain's memory is never free.
     let end = map.base + map.words * 64;
     map.mark(m, map.base, end - map.base, true);
-    map.mark(m, ram + owned, config.max_pages - owned, false);
+    map.mark(m, ram + owned, config.ram_pages - owned, false);
     let tail = map.words.next_multiple_of(64);
     for index in map.words..tail {
         let at = Maddr(map.summary.0 + index / 64 * 8);

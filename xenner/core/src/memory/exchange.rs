@@ -32,7 +32,7 @@ fn exchange_all<M: Machine>(m: &mut M, d: &Domain, op: &mut XenMemoryExchange) -
     let total = give.nr_extents.checked_mul(1 << give.extent_order);
     if op.nr_exchanged > give.nr_extents
         || give.domid != get.domid
-        || total.is_none_or(|total| total > d.config.max_pages)
+        || total.is_none_or(|total| total > d.config.ram_pages)
         || total != get.nr_extents.checked_mul(1 << get.extent_order)
     {
         return Err(Errno::EINVAL);
@@ -156,6 +156,7 @@ impl Exchange {
         chunk: u64,
     ) -> Result<(), Errno> {
         for mfn in memory.given.iter().take(1 << self.order) {
+            crate::mmu::forget_table(m, d, Mfn(*mfn));
             m.set_m2p(Mfn(*mfn), INVALID_M2P_ENTRY);
             if !is_owned(m, d, Mfn(*mfn)) {
                 m.release_frames(Mfn(*mfn), 1);

@@ -245,6 +245,8 @@ impl Machine for HostMachine<'_> {
     fn flush(&mut self, what: Flush) {
         match what {
             Flush::Page(at) => self.push(Step::Invlpg(at)),
+            // Before its first address space there is nothing to drop.
+            Flush::All if self.cr3.0 == 0 => {}
             Flush::All => self.push(Step::Cr3(self.cr3.addr().0)),
         }
     }

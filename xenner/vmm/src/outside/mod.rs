@@ -118,7 +118,7 @@ impl Outside {
 
     fn is_ram(&self, mfn: Mfn) -> bool {
         let config = &self.domain.config;
-        mfn.0.wrapping_sub(config.ram_base.0) < config.max_pages
+        mfn.0.wrapping_sub(config.ram_base.0) < config.ram_pages
             || mfn.0.wrapping_sub(config.heap_base.0) < config.heap_pages
             || mfn == config.shared_info
     }
