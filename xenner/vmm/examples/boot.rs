@@ -12,6 +12,7 @@ fn main() {
         vcpus: std::env::var("VCPUS").map_or(1, |v| v.parse().unwrap()),
         uuid: [7; 16],
         confine: |_| (),
+        cpuid: xenner_vmm::kvm::CpuidPolicy(std::sync::Arc::new(|_, _, leaf| leaf)),
         cache: Some(xt_builder::PayloadCache::new("/tmp/xc")),
     };
     let t = std::time::Instant::now();
