@@ -12,7 +12,7 @@ use crate::spec::{Action, DomainSpec, Kernel, MemorySize};
 const MAX_CONFIG: u64 = 1 << 20;
 
 /// The keys acted on. Others that xl knows are warned of.
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 18] = [
     "name",
     "uuid",
     "type",
@@ -26,6 +26,7 @@ const KEYS: [&str; 17] = [
     "maxmem",
     "vcpus",
     "maxvcpus",
+    "cpuid",
     "on_poweroff",
     "on_reboot",
     "on_crash",
@@ -106,6 +107,7 @@ fn convert(config: xt_config::DomainSpec, document: &Document) -> Result<DomainS
     spec.cmdline = config.cmdline.unwrap_or_default();
     (spec.memory, spec.maxmem) = (mib(config.memory_mib), mib(config.max_memory_mib));
     (spec.vcpus, spec.maxvcpus) = (config.vcpus, config.max_vcpus);
+    spec.cpuid = config.cpuid;
     let on = config.on;
     let actions = &mut spec.actions;
     for (field, action, key) in [
@@ -153,7 +155,7 @@ mod tests {
         let text = "name = 'web'\nuuid = '01234567-89ab-cdef-0123-456789abcdef'\ntype = 'pv'\n\
                     kernel = '/k'\nramdisk = '/r'\nroot = '/dev/xvda'\nextra = 'quiet'\n\
                     memory = 128\nmaxmem = 256\nvcpus = 2\nmaxvcpus = 4\n\
-                    on_poweroff = 'preserve'\non_reboot = 'destroy'\n\
+                    cpuid = 'host,tm=0'\non_poweroff = 'preserve'\non_reboot = 'destroy'\n\
                     on_crash = 'coredump-restart'\non_watchdog = 'rename-restart'\n";
         let (spec, warnings) = load_text(text, Given::default()).unwrap();
         assert!(warnings.is_empty(), "{warnings:?}");
@@ -171,6 +173,7 @@ mod tests {
             (MemorySize::mib(128), MemorySize::mib(256))
         );
         assert_eq!((spec.vcpus, spec.maxvcpus), (2, 4));
+        assert_ne!(spec.cpuid, Default::default());
         assert_eq!(spec.actions.on_poweroff, Action::Preserve);
         assert_eq!(spec.actions.on_reboot, Action::Destroy);
         assert_eq!(spec.actions.on_crash, Action::CoredumpRestart);

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use xen_sys::addr::{Mfn, Vaddr};
 use xen_sys::arch_x86::{HYPERVISOR_VIRT_START, VcpuGuestContext};
 use xenner_vmm::devices::{ConsoleIo, ConsoleThread, StoreInfo};
+use xenner_vmm::kvm::CpuidPolicy;
 use xenner_vmm::{Role, Snapshot, Vmm, VmmError};
 use xt_builder::{ErrorKind, KernelImage, PayloadCache};
+use xt_config::cpuid::{CpuidLeaf, CpuidSpec};
 use xt_xenstore::path::Path as StorePath;
 use xt_xenstore::service::Handle as Store;
 use zerocopy::{FromZeros, IntoBytes};
@@ -101,6 +103,7 @@ fn resolve(
         vcpus: spec.maxvcpus,
         uuid: *spec.uuid.as_bytes(),
         cache,
+        cpuid: cpuid(spec.cpuid.clone()),
         confine: |role| {
             sandbox::enter(match role {
                 Role::Vcpu => sandbox::Role::Vcpu,
@@ -109,6 +112,24 @@ fn resolve(
             });
         },
     })
+}
+
+/// Applies the changes of the configuration to each leaf the guest may see.
+fn cpuid(spec: CpuidSpec) -> CpuidPolicy {
+    CpuidPolicy(Arc::new(move |leaf, subleaf, mut registers| {
+        let matches = |change: &&CpuidLeaf| {
+            change.leaf == leaf && change.subleaf.is_none_or(|wanted| wanted == subleaf)
+        };
+        for change in spec.leaves.iter().filter(matches) {
+            let host = core::arch::x86_64::__cpuid_count(leaf, subleaf);
+            let host = [host.eax, host.ebx, host.ecx, host.edx];
+            let changes = [change.eax, change.ebx, change.ecx, change.edx];
+            for ((register, change), host) in registers.iter_mut().zip(changes).zip(host) {
+                *register = change.apply32(*register, host);
+            }
+        }
+        registers
+    }))
 }
 
 fn read(what: &str, path: &Path, limit: u64) -> Result<Vec<u8>, StartError> {
@@ -495,6 +516,15 @@ const _: () = assert!(size_of::<VcpuGuestContext>() == VCPU_CONTEXT_SIZE);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cpuid_changes_reach_the_named_leaf_only() {
+        let spec = CpuidSpec::parse_libxl("host,tm=0,sse3=1").unwrap();
+        let policy = cpuid(spec);
+        const TM: u32 = 1 << 29;
+        assert_eq!(policy.0(1, 0, [5, 6, 0, TM | 1]), [5, 6, 1, 1]);
+        assert_eq!(policy.0(2, 0, [5, 6, 0, TM]), [5, 6, 0, TM]);
+    }
 
     #[test]
     fn calls_are_told_from_other_code() {

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+use xt_config::cpuid::CpuidSpec;
 
 /// The least memory a domain may have.
 pub const MIN_MEMORY: MemorySize = MemorySize::mib(32);
@@ -259,6 +260,8 @@ pub struct DomainSpec {
     pub vcpus: u32,
     /// The most vCPUs it may bring up.
     pub maxvcpus: u32,
+    /// Changes to the CPU policy.
+    pub cpuid: CpuidSpec,
     /// What to do when it ends.
     pub actions: Actions,
 }
@@ -276,6 +279,7 @@ impl DomainSpec {
             maxmem: DEFAULT_MEMORY,
             vcpus: 1,
             maxvcpus: 1,
+            cpuid: CpuidSpec::default(),
             actions: Actions::default(),
         }
     }

@@ -15,7 +15,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use crate::devices::{self, Channel, ConsoleIo, ConsoleThread, GuestPage, StoreInfo};
 use crate::emulator::{Emulator, EmulatorError};
-use crate::kvm::{Doing, Kind, KvmError, Machine, Start};
+use crate::kvm::{CpuidPolicy, Doing, Kind, KvmError, Machine, Start};
 use crate::memory::{self, MemError, Memory};
 use crate::outside::{self, Outside};
 use crate::shared::{ConsoleSink, DomainExit, Shared, Snapshot, Threads};
@@ -45,6 +45,8 @@ pub struct DomainSpec {
     pub cache: Option<PayloadCache>,
     /// Called by each thread before it deals with the guest.
     pub confine: fn(Role),
+    /// What the guest sees of the processor.
+    pub cpuid: CpuidPolicy,
 }
 
 /// What a thread is for.
@@ -136,7 +138,7 @@ impl Vmm {
         memory.fill_m2p()?;
         let shared_info = Mfn(HEAP_BASE >> 12);
         let image = build_kernel(&kernel, spec, &mut memory, shared_info)?;
-        let machine = Machine::new(&memory)?;
+        let machine = Machine::new(&memory, spec.cpuid.clone())?;
 
         let kind = Kind::detect();
         let inside = match kind {

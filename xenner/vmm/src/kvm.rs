@@ -111,7 +111,7 @@ impl Machine {
     ///
     /// # Errors
     /// [`KvmError`].
-    pub fn new(memory: &Memory) -> Result<Self, KvmError> {
+    pub fn new(memory: &Memory, policy: CpuidPolicy) -> Result<Self, KvmError> {
         let kvm = Kvm::new().map_err(KvmError::Open)?;
         for (cap, name) in [
             (Cap::SplitIrqchip, "the split interrupt controller"),
@@ -154,6 +154,7 @@ impl Machine {
             vm: Arc::new(vm),
             cpuid: CpuidTable {
                 entries: Vec::new(),
+                policy,
                 native: Kind::detect() == Kind::PageTable,
             },
             xcr0: 1,
@@ -197,6 +198,10 @@ impl Machine {
             eax: xenner_core::version::XEN_VERSION,
             ..Default::default()
         });
+        for e in &mut self.cpuid.entries {
+            let leaf = [e.eax, e.ebx, e.ecx, e.edx];
+            [e.eax, e.ebx, e.ecx, e.edx] = (self.cpuid.policy.0)(e.function, e.index, leaf);
+        }
         Ok(())
     }
 
@@ -358,10 +363,21 @@ pub enum Start {
     Outside,
 }
 
+/// Changes a leaf to what the user wants of it: leaf, subleaf, and eax, ebx, ecx, edx.
+#[derive(Clone)]
+pub struct CpuidPolicy(pub Arc<dyn Fn(u32, u32, [u32; 4]) -> [u32; 4] + Send + Sync>);
+
+impl std::fmt::Debug for CpuidPolicy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CpuidPolicy")
+    }
+}
+
 /// The CPUID leaves the domain may see.
 #[derive(Clone, Debug)]
 pub struct CpuidTable {
     entries: Vec<kvm_cpuid_entry2>,
+    policy: CpuidPolicy,
     /// Ring 3 executes the host's own CPUID: the kernel is told of the same
     /// processor, or it would not keep registers its processes use.
     native: bool,
@@ -385,7 +401,7 @@ impl CpuidTable {
     pub fn find(&self, id: usize, leaf: u32, subleaf: u32) -> [u32; 4] {
         const INDEXED: u32 = KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
         if self.native {
-            return native_cpuid(leaf, subleaf);
+            return (self.policy.0)(leaf, subleaf, native_cpuid(leaf, subleaf));
         }
         let found = self.entries.iter().find(|entry| {
             entry.function == leaf && (entry.flags & INDEXED == 0 || entry.index == subleaf)
