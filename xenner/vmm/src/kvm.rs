@@ -305,6 +305,10 @@ impl Machine {
         // Enabled, in x2APIC mode.
         sregs.apic_base |= 0xc00;
         if matches!(start, Start::Outside) {
+            // SYSCALL of 64-bit code does not ask for SCE there. That of 32-bit
+            // code, with SCE, enters ring 0 on ring 3's stack: without, it is
+            // an invalid opcode, and answered as what it is.
+            sregs.efer &= !EFER_SCE;
             outside_tables(&mut sregs, id);
         }
         vcpu.set_sregs(&sregs)
@@ -340,7 +344,6 @@ fn set_outside_msrs(vcpu: &VcpuFd) -> Result<(), KvmError> {
     let entries = [
         (0xc000_0081, star),
         (0xc000_0082, SYSCALL_TARGET),
-        (0xc000_0083, SYSCALL32_TARGET),
         (0xc000_0084, 0x4_7700),
     ]
     .map(|(index, data)| kvm_msr_entry {
@@ -464,6 +467,7 @@ const CR0: u64 = 0x8005_0033;
 const CR4: u64 = 0x6a8;
 /// SCE, LME, LMA, NXE.
 const EFER: u64 = 0xd01;
+const EFER_SCE: u64 = 1;
 
 /// Makes the guest's time stamp counter the host's: on a pagetable-based KVM
 /// ring 3 reads that one whatever the offset, and elsewhere it does no harm.

@@ -90,9 +90,6 @@ fn va(at: u64) -> u64 {
 
 /// Where LSTAR points.
 pub const SYSCALL_TARGET: u64 = DIRECT_MAP + SYSCALL;
-/// Where CSTAR points. 32-bit code gets to the lower 32 bits of it, so it lies
-/// in the first page, which no sane kernel maps for its processes.
-pub const SYSCALL32_TARGET: u64 = 0x10;
 /// Interrupt descriptor table.
 pub const IDT_BASE: u64 = DIRECT_MAP + IDT;
 /// Global descriptor table.

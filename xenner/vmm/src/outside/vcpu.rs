@@ -120,10 +120,6 @@ impl Running<'_> {
         let Some(vector) = Ring0::vector(regs.rip).filter(|_| in_ring0) else {
             return Ok(());
         };
-        if vector == 14 && sregs.cr2 == ring0::SYSCALL32_TARGET {
-            self.syscall32(&regs);
-            return self.go_on();
-        }
         let frame = self.frame(vector, regs.rsp)?;
         let [error_code, rip, cs, ..] = frame;
         if cs & 3 == 0 {
@@ -134,28 +130,6 @@ impl Running<'_> {
         self.outside.shared.exits.count(self.id);
         self.answer(vector, error_code as u32, sregs.cr2);
         self.go_on()
-    }
-
-    /// A 32-bit process executed SYSCALL. That does enter ring 0, but at the
-    /// lower half of the target's address and on the process's stack, onto
-    /// which the fault of fetching from there was pushed.
-    fn syscall32(&mut self, regs: &kvm_regs) {
-        const RSP_IN_FRAME: u64 = 32;
-        let mut rsp = [0; 8];
-        let saved = xen_sys::addr::Vaddr(regs.rsp + RSP_IN_FRAME);
-        // What the process could push to it can read.
-        let _ = self.machine.copy_from_guest(saved, &mut rsp);
-        let frame = [
-            0,
-            regs.rcx,
-            ring0::USER32_CS.into(),
-            regs.r11,
-            u64::from_le_bytes(rsp),
-            ring0::USER_SS.into(),
-        ];
-        self.take_registers(regs, 0, frame);
-        let (m, d) = (&mut self.machine, &self.outside.domain);
-        entry::syscall32(m, d, &mut self.vcpu, &mut self.regs, false);
     }
 
     fn take_registers(&mut self, regs: &kvm_regs, vector: u8, frame: [u64; 6]) {
@@ -230,11 +204,23 @@ impl Running<'_> {
                 entry::syscall(m, d, v, r);
             }
             0x80 => entry::software_interrupt(m, d, v, r, 0x80),
-            // INT does not reach its gate on such a KVM.
-            6 | 13 if let Some(raised) = software_interrupt(m, r) => {
-                const IDT: u32 = 2;
-                entry::exception(m, d, v, r, 13, u32::from(raised) << 3 | IDT, 0);
-            }
+            6 | 13 => match opcode(m, r) {
+                // INT does not reach its gate on such a KVM.
+                [0xcd, raised] => {
+                    const IDT: u32 = 2;
+                    entry::exception(m, d, v, r, 13, u32::from(raised) << 3 | IDT, 0);
+                }
+                SYSCALL if vector == 6 => {
+                    r.rip = r.rip.wrapping_add(2);
+                    (r.rcx, r.r11) = (r.rip, r.rflags);
+                    if r.cs & 0xffff == u64::from(ring0::USER32_CS) {
+                        entry::syscall32(m, d, v, r, false);
+                    } else {
+                        entry::syscall(m, d, v, r);
+                    }
+                }
+                _ => entry::exception(m, d, v, r, vector, error_code, cr2),
+            },
             vector if vector >= 32 => self.interrupt(vector),
             1 => {
                 m.dr6 = self
@@ -357,13 +343,16 @@ impl Running<'_> {
     }
 }
 
-/// The vector of the INT instruction at RIP, if that is what stands there.
-fn software_interrupt(m: &mut HostMachine<'_>, r: &Regs) -> Option<u8> {
-    const INT: u8 = 0xcd;
+const SYSCALL: [u8; 2] = [0x0f, 0x05];
+
+/// The two bytes at RIP; zero, which is no instruction of interest, when they
+/// cannot be read.
+fn opcode(m: &mut HostMachine<'_>, r: &Regs) -> [u8; 2] {
     let mut code = [0; 2];
-    m.copy_from_guest(xen_sys::addr::Vaddr(r.rip), &mut code)
-        .ok()?;
-    (code[0] == INT).then_some(code[1])
+    match m.copy_from_guest(xen_sys::addr::Vaddr(r.rip), &mut code) {
+        Ok(()) => code,
+        Err(_) => [0; 2],
+    }
 }
 
 /// The code selector ring 3 really runs with for one the guest names.
