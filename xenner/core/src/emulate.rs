@@ -190,7 +190,7 @@ fn two_byte<M: Machine>(
             Some(())
         }
         // A domain without passed-through devices has no caches to flush.
-        0x08 | 0x09 => Some(()),
+        0x09 => Some(()),
         0x20..=0x23 => {
             let modrm = code.next()?;
             let number = (modrm >> 3 & 7) | (code.rex & 4) << 1;
