@@ -120,7 +120,9 @@ impl Running<'_> {
         let Some(vector) = Ring0::vector(regs.rip).filter(|_| in_ring0) else {
             return Ok(());
         };
-        if vector == 14 && sregs.cr2 == ring0::SYSCALL32_TARGET {
+        // Other faults at that address arrive on ring 0's own stack.
+        let on_process_stack = regs.rsp >> 32 == 0;
+        if vector == 14 && sregs.cr2 == ring0::SYSCALL32_TARGET && on_process_stack {
             self.syscall32(&regs);
             return self.go_on();
         }
