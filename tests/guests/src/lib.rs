@@ -5,9 +5,9 @@
 //! text, error codes included, and a difference is the bug.
 //!
 //! Principles:
-//! - What a check observes is printed, pass or fail; see [`report`].
-//! - Anything may fault: [`attempt!`] runs an instruction and returns the trap it provoked.
-//! - A guest is one image without a heap; pages come from what the domain builder mapped ([`memory`]).
+//! - What a check observes is printed, pass or fail; see `report`.
+//! - Anything may fault: `attempt!` runs an instruction and returns the trap it provoked.
+//! - A guest is one image without a heap; pages come from what the domain builder mapped (`memory`).
 //!
 //! Soundness: a hypercall can do anything to the guest's memory, and nothing here tries to prove otherwise. Functions
 //! that make one are safe to call in Rust's terms only as long as the frames and addresses handed in are the

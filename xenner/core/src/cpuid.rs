@@ -130,7 +130,8 @@ fn xen_leaf(d: &Domain, leaf: u32, subleaf: u32) -> [u32; 4] {
             2 => [d.config.tsc_khz, 0, 0, 0],
             _ => [0; 4],
         },
-        5 => [0, 0, 0, 0],
+        // Bits of the highest machine address.
+        5 => [0, 12 + d.config.m2p_entries.max(1).ilog2() + 1, 0, 0],
         _ => [0; 4],
     }
 }

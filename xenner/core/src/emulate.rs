@@ -124,6 +124,14 @@ fn execute_cpuid<M: Machine>(m: &mut M, d: &Domain, v: &Vcpu, r: &mut Regs) {
     (r.rax, r.rbx, r.rcx, r.rdx) = (a.into(), b.into(), c.into(), x.into());
 }
 
+/// Whether a gate of the guest's table is open to the mode it is in. Xen has a
+/// way of its own for `int 0x80`, which asks for no privilege.
+pub(crate) fn may_raise(v: &Vcpu, vector: u8) -> bool {
+    const SYSTEM_CALL: u8 = 0x80;
+    let privilege = if v.in_kernel { 1 } else { 3 };
+    vector == SYSTEM_CALL || v.gates[usize::from(vector)].dpl >= privilege
+}
+
 /// `int n` that the processor refused since no gate may be used from ring 3:
 /// the guest's trap table decides. False when this was something else.
 pub fn software_interrupt<M: Machine>(
@@ -139,9 +147,9 @@ pub fn software_interrupt<M: Machine>(
     }
     let vector = (error_code >> 3) as u8;
     let gate = v.gates[usize::from(vector)];
-    let privilege = if v.in_kernel { 1 } else { 3 };
+    let privileged_gate = !may_raise(v, vector);
     let code = Code::fetch(m, r.rip);
-    if gate.address == 0 || gate.dpl < privilege || code.have < 2 || code.bytes[0] != 0xcd {
+    if gate.address == 0 || privileged_gate || code.have < 2 || code.bytes[0] != 0xcd {
         return false;
     }
     r.rip = r.rip.wrapping_add(2);
@@ -190,7 +198,7 @@ fn two_byte<M: Machine>(
             Some(())
         }
         // A domain without passed-through devices has no caches to flush.
-        0x08 | 0x09 => Some(()),
+        0x09 => Some(()),
         0x20..=0x23 => {
             let modrm = code.next()?;
             let number = (modrm >> 3 & 7) | (code.rex & 4) << 1;

@@ -133,8 +133,7 @@ pub fn software_interrupt<M: Machine>(
     vector: u8,
 ) {
     let gate = v.gates[usize::from(vector)];
-    let privilege = if v.in_kernel { 1 } else { 3 };
-    if gate.address != 0 && gate.dpl >= privilege {
+    if gate.address != 0 && emulate::may_raise(v, vector) {
         return deliver(m, d, v, r, vector, 0);
     }
     r.rip = r.rip.wrapping_sub(2);

@@ -179,7 +179,10 @@ fn set_callbacks(v: &mut Vcpu, event: u64, failsafe: u64, syscall: u64) -> Ret {
         (&mut v.syscall, syscall),
     ] {
         if Vaddr(address).is_canonical() {
-            callback.address = address;
+            *callback = Callback {
+                address,
+                masks_events: false,
+            };
         }
     }
     Ok(0)

@@ -418,10 +418,14 @@ fn decrease<M: Machine>(m: &mut M, d: &Domain, op: &XenMemoryReservation, start:
         };
         for offset in 0..1 << op.extent_order {
             let mfn = first.wrapping_add(offset);
+            // A page table in force keeps its contents, for the CPU's sake.
+            let table = crate::mmu::is_table(m, d, Mfn(mfn));
             if !release(m, d, &mut memory, mfn) {
                 break 'list;
             }
-            run.add(m, mfn);
+            if !table {
+                run.add(m, mfn);
+            }
         }
         done += 1;
     }

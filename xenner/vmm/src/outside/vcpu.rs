@@ -169,7 +169,7 @@ impl Running<'_> {
         self.outside
             .memory
             .read(Maddr(rsp.wrapping_sub(DIRECT_MAP)), &mut bytes[skip..])
-            .map_err(|_| format!("ring 0's stack is lost, RSP {rsp:#x}"))?;
+            .map_err(|_| format!("ring 0's stack is lost, vector {vector}, RSP {rsp:#x}"))?;
         let mut frame = [0; 6];
         for (word, bytes) in frame.iter_mut().zip(bytes.as_chunks::<8>().0) {
             *word = u64::from_le_bytes(*bytes);

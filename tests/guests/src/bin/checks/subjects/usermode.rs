@@ -497,7 +497,7 @@ fn interrupts(space: &Space) {
     events::clear_mask(port);
     let before = events::seen(port);
     space.load(user_code!(
-        "mov rcx, 3000000",
+        "mov rcx, 100000000",
         "2: dec rcx",
         "jnz 2b",
         "ud2"
