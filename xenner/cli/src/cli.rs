@@ -140,7 +140,7 @@ Example:
 
 const RUN_EXAMPLES: &str = "\
 The domain runs until it ends by itself, is destroyed, or a signal arrives: the first SIGINT or
-SIGTERM asks the guest to shut down, the second destroys it. On a terminal, keys go to the guest,
+SIGTERM asks the guest to shut down, the second, or 30 seconds, destroys it. On a terminal, keys go to the guest,
 Ctrl-C included; Ctrl-] leaves the console and the domain running.
 
 Without a kernel an embedded test guest boots, which shows that this host works.

@@ -181,6 +181,9 @@ impl Family {
     }
 }
 
+/// How long a guest has to shut down when it is asked by a signal.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Starts the thread that waits for signals and for the foreground.
 fn listen(
     mut line: Line,
@@ -194,35 +197,48 @@ fn listen(
         .write(true)
         .open("/dev/null")
         .map_err(internal)?;
-    let stop = move |family: &Family| {
+    // Whoever ends a program by one signal, as timeout(1) does, must get its end.
+    let stop = move |family: &Family, deadline: &mut Option<Instant>| {
         if family.stop() {
+            *deadline = Some(Instant::now() + PATIENCE);
+            let seconds = PATIENCE.as_secs();
             sender.send(&Event::Notice(format!(
-                "Asked {name} to shut down; interrupt again to destroy it"
+                "Asked {name} to shut down; interrupt again to destroy it, which else happens in {seconds} seconds"
             )));
         }
     };
     let body = move || {
         sandbox::enter(Role::Control);
         let mut attached = true;
+        let mut deadline: Option<Instant> = None;
         loop {
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                deadline = None;
+                family.destroy();
+                continue;
+            }
+            let patience = left.map_or(PollTimeout::NONE, |left| {
+                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+            });
             let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
             if attached && !line.has_more() {
                 fds.push(PollFd::new(line.as_fd(), PollFlags::POLLIN));
             }
-            if !line.has_more() && poll(&mut fds, PollTimeout::NONE).is_err() {
+            if !line.has_more() && poll(&mut fds, patience).is_err() {
                 continue;
             }
             let ready = |at: usize| fds.get(at).and_then(PollFd::any).unwrap_or(false);
             let (signalled, told) = (ready(0), ready(1) || line.has_more());
             drop(fds);
             if signalled && matches!(signals.read_signal(), Ok(Some(_))) {
-                stop(&family);
+                stop(&family, &mut deadline);
             }
             if !attached || !told {
                 continue;
             }
             match line.receive() {
-                Some(Order::Stop) => stop(&family),
+                Some(Order::Stop) => stop(&family, &mut deadline),
                 Some(Order::Detach) => {
                     attached = false;
                     // The terminal may go away now, and lines written to it would fail.
