@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use xenner_rigs::{packages, rig_l};
 
-use crate::{HOST_PACKAGES, cargo, licences};
+use crate::{HOST_PACKAGES, cargo, licences, top};
 
 /// Formatting, lints, licences, documentation, then every test, those with
 /// rigs among them. All of it runs, whatever fails.
@@ -45,6 +45,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
         step("lints", &mut cargo(clippy)),
         step("documentation", &mut documentation),
         step("tests", &mut tests(arguments.quick)),
+        fuzz(FUZZ_SECONDS),
     ];
     let failures: Vec<_> = results
         .into_iter()
@@ -65,8 +66,35 @@ pub fn nightly() -> Result<ExitCode> {
         .env("XENNER_MATRIX", "full")
         .env("PROPTEST_CASES", "10000");
     step("tests of everything", &mut tests)?;
+    fuzz(NIGHTLY_FUZZ_SECONDS)?;
     step("figures", &mut cargo(["xtask", "bench"]))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// For how long each fuzz target runs with every change, and at night.
+const FUZZ_SECONDS: u32 = 5;
+const NIGHTLY_FUZZ_SECONDS: u32 = 300;
+
+/// Runs every fuzz target. They need a nightly toolchain, which not every
+/// machine has, and cargo-fuzz, which is installed when missing.
+fn fuzz(seconds: u32) -> Result<()> {
+    let nightly = Command::new("cargo")
+        .args(["+nightly", "--version"])
+        .output();
+    if !nightly.is_ok_and(|o| o.status.success()) {
+        println!(
+            "== fuzzing: skipped: there is no nightly toolchain (rustup toolchain install nightly)"
+        );
+        return Ok(());
+    }
+    if !has_subcommand("fuzz") {
+        step(
+            "installing cargo-fuzz",
+            &mut cargo(["install", "--locked", "--quiet", "cargo-fuzz"]),
+        )?;
+    }
+    let run = top().join("tests/fuzz/run");
+    step("fuzzing", Command::new(run).arg(seconds.to_string()))
 }
 
 fn check_licences() -> Result<()> {
