@@ -349,10 +349,22 @@ macro_rules! entered {
     };
 }
 
+/// SYSRETQ gives the kernel the selectors of user mode. Nothing in the kernel's
+/// descriptor table need stand behind them when IRETQ is to load them.
+fn settle_selectors(d: &Domain, v: &Vcpu, r: &mut Regs) {
+    if v.in_kernel && r.cs == 0x33 {
+        r.cs = d.config.kernel_cs.into();
+    }
+    if v.in_kernel && r.ss == 0x2b {
+        r.ss = d.config.kernel_ss.into();
+    }
+}
+
 /// An exception or interrupt from ring 3.
 #[unsafe(no_mangle)]
 extern "C" fn emu_trap(r: &mut Regs) {
     entered!(m, d, v);
+    settle_selectors(d, v, r);
     let (code, vector) = (r.error_code as u32, (r.error_code >> 32) as u8);
     match vector {
         14 => {
@@ -377,6 +389,7 @@ extern "C" fn emu_trap(r: &mut Regs) {
 #[unsafe(no_mangle)]
 extern "C" fn emu_syscall(r: &mut Regs) {
     entered!(m, d, v);
+    settle_selectors(d, v, r);
     entry::syscall(m, d, v, r);
     run(m, d, v, r);
 }
