@@ -323,8 +323,6 @@ fn string_port<M: Machine>(
     Some(())
 }
 
-/// PAE, OSFXSR and OSXMMEXCPT are on in every PV domain.
-const CR4_ALWAYS: u64 = 0x620;
 const CR0_SEEN: u64 = 0x8005_003b & !8;
 const CR0_TS: u64 = 8;
 /// Bits of CR4 that are on whatever the guest does: PAE, OSFXSR, OSXMMEXCPT.

@@ -140,15 +140,6 @@ pub fn vcpu_op<M: Machine>(
     }
 }
 
-/// An area in the emulator's range cannot be registered.
-fn outside_hole(at: u64) -> Result<(), Errno> {
-    if mmu::in_hole(Vaddr(at)) {
-        Err(Errno::EFAULT)
-    } else {
-        Ok(())
-    }
-}
-
 /// The single-shot timer may be set only for the caller.
 fn own(v: &Vcpu, id: usize) -> Result<(), Errno> {
     if id == v.id {
@@ -192,10 +183,7 @@ fn initialise<M: Machine>(m: &mut M, d: &Domain, id: usize, arg: Vaddr) -> Ret {
         return Err(Errno::EEXIST);
     }
     m.copy_from_guest(arg, slot.as_mut_bytes())?;
-    let bases = [slot.fs_base, slot.gs_base_kernel, slot.gs_base_user];
-    if !bases.iter().all(|base| Vaddr(*base).is_canonical())
-        || !slot.event_callback_eip.is_canonical()
-        || !slot.failsafe_callback_eip.is_canonical()
+    if !slot.event_callback_eip.is_canonical()
         || !slot.syscall_callback_eip.is_canonical()
         || ![slot.fs_base, slot.gs_base_kernel, slot.gs_base_user]
             .iter()

@@ -4,6 +4,7 @@ use core::arch::asm;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use xen_sys::addr::Vaddr;
 use xen_sys::arch_x86::{
     FIRST_RESERVED_GDT_BYTE, FLAT_RING3_CS32, FLAT_RING3_CS64, FLAT_RING3_SS64,
 };
@@ -281,8 +282,10 @@ fn refresh(cpu: &mut Cpu, d: &Domain) {
     cpu.info = DIRECT_MAP + d.vcpus[v.id].vcpu_info().0;
     cpu.kernel_cs = d.config.kernel_cs.into();
     cpu.kernel_ss = d.config.kernel_ss.into();
-    cpu.usual = v.syscall.address != 0
-        && v.gates[14].address != 0
+    // SYSRETQ takes them as they are.
+    let usable = |address| address != 0 && Vaddr(address).is_canonical();
+    cpu.usual = usable(v.syscall.address)
+        && usable(v.gates[14].address)
         && d.vm_assist.load(Ordering::Relaxed) & ARCHITECTURAL_IOPL == 0;
 }
 
