@@ -267,6 +267,8 @@ extern "C" fn emu_start(id: usize) {
         entry_runstate(&mut m, &mut cpu.vcpu);
         xenner_core::vcpu_op::load_context(&mut m, host::domain(), &mut cpu.vcpu, regs, context);
     }
+    // Whoever asked before the interrupt controller was on sent in vain.
+    m.answer_flush();
     run(&mut m, host::domain(), &mut cpu.vcpu, regs);
     refresh(cpu, host::domain());
 }
