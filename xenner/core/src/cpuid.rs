@@ -28,6 +28,8 @@ const EXT8_EBX_SHOWN: u32 = bits(&[0, 2, 9]);
 const EXT1_ECX_HIDDEN: u32 = bits(&[2, 3, 9, 10, 12, 13, 15, 19, 22, 23, 24, 27, 28, 29, 30]);
 const EXT1_EDX_HIDDEN: u32 = bits(&[1, 3, 7, 12, 13, 17, 26]);
 const HYPERVISOR: u32 = 1 << 31;
+/// EBX of leaf 0: "Auth".
+const AUTHENTIC_AMD: u32 = 0x6874_7541;
 
 const fn bits(list: &[u32]) -> u32 {
     let mut mask = 0;
@@ -54,6 +56,10 @@ pub fn policy<M: Machine>(m: &M, d: &Domain, v: &Vcpu, leaf: u32, subleaf: u32) 
         1 => {
             c = c & !LEAF1_ECX_HIDDEN | HYPERVISOR;
             x &= !LEAF1_EDX_HIDDEN;
+            // SYSENTER does not work in long mode there.
+            if m.cpuid(0, 0)[1] == AUTHENTIC_AMD {
+                x &= !(1 << 11);
+            }
             // A kernel that asks Xen sees Xen's own OSXSAVE before it has set
             // its CR4: Linux takes it for the leave to use XSAVE.
             let xsave = c >> 26 & 1 != 0 && (v.in_kernel || v.cr4 >> 18 & 1 != 0);

@@ -164,6 +164,8 @@ pub fn start<M: Machine>(m: &mut M, d: &Domain) {
     for (id, vcpu) in d.vcpus.iter().enumerate() {
         let home = crate::vcpu_op::vcpu_info_home(d, id);
         vcpu.vcpu_info.store(home.0, Ordering::Release);
+        vcpu.runstate
+            .store(crate::vcpu_op::RUNSTATE_OFFLINE, Ordering::Relaxed);
         // Events are masked until the guest is ready for them.
         m.store8(home.offset(1), 1);
         m.write_frame(home.offset(32), time.as_bytes());

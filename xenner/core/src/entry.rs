@@ -8,6 +8,7 @@ use xen_sys::xen::VMASST_TYPE_writable_pagetables;
 use crate::domain::{VCPU_BLOCKED, VCPU_UP, WORK_NMI};
 use crate::machine::Flush;
 use crate::regs::flags;
+use crate::trap::With;
 use crate::vcpu::Callback;
 use crate::{
     Domain, Machine, Regs, Vcpu, emulate, evtchn, hypercall, mmu, ptwr, sched, time, trap, vcpu_op,
@@ -48,7 +49,7 @@ pub fn syscall<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, r: &mut Regs) {
         exception(m, d, v, r, vector::UD, 0, 0);
     } else {
         let target = v.syscall;
-        trap::bounce(m, d, v, r, target, None);
+        trap::bounce(m, d, v, r, target, With::Nothing);
     }
 }
 
@@ -62,7 +63,7 @@ pub fn syscall32<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, r: &mut Regs, 
         let vector = if sysenter { vector::GP } else { vector::UD };
         return deliver(m, d, v, r, vector, 0);
     }
-    trap::bounce(m, d, v, r, target, None);
+    trap::bounce(m, d, v, r, target, With::Nothing);
 }
 
 /// Ring 3 raised an exception. `cr2` counts for page faults only.
@@ -159,8 +160,12 @@ pub fn deliver<M: Machine>(
         address: gate.address,
         masks_events: gate.masks_events,
     };
-    let code = (vector < 32 && WITH_ERROR_CODE >> vector & 1 != 0).then_some(error_code);
-    trap::bounce(m, d, v, r, target, code);
+    let with = if vector < 32 && WITH_ERROR_CODE >> vector & 1 != 0 {
+        With::ErrorCode(error_code)
+    } else {
+        With::Nothing
+    };
+    trap::bounce(m, d, v, r, target, with);
 }
 
 /// The virtual CPU's timer fired.
@@ -190,14 +195,14 @@ pub fn resume<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, r: &mut Regs) -> 
         && shared.work.fetch_and(!WORK_NMI, Ordering::AcqRel) & WORK_NMI != 0
     {
         let target = v.nmi;
-        trap::bounce(m, d, v, r, target, None);
+        trap::bounce(m, d, v, r, target, With::Nothing);
     }
     if evtchn::upcall_due(m, d, v.id) && v.event.address != 0 {
         let target = Callback {
             masks_events: true,
             ..v.event
         };
-        trap::bounce(m, d, v, r, target, None);
+        trap::bounce(m, d, v, r, target, With::Nothing);
     }
     r.rflags |= flags::IF;
     Next::Run

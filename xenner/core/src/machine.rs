@@ -124,6 +124,10 @@ pub trait Machine {
     /// base in force stays as it is. `None` when the selector cannot be
     /// loaded; it is then null.
     fn load_gs_selector(&mut self, selector: u16) -> Option<u64>;
+    /// The selectors in DS, ES, FS and GS.
+    fn data_selectors(&self) -> [u16; 4] {
+        [0; 4]
+    }
     /// Puts the guest's descriptor table frames in place.
     fn load_gdt(&mut self, frames: &[Mfn], entries: u32);
     /// Puts a local descriptor table in place; no entries, no table.

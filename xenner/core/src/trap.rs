@@ -49,6 +49,17 @@ pub fn to_user<M: Machine>(m: &mut M, v: &mut Vcpu) {
     v.in_kernel = false;
 }
 
+/// What a frame holds above RCX and R11, besides what the CPU itself pushes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum With {
+    /// No more.
+    Nothing,
+    /// An exception's error code.
+    ErrorCode(u32),
+    /// DS, ES, FS and GS: the failsafe callback's.
+    Selectors,
+}
+
 /// Makes the guest's kernel run `target` with a frame that tells what was
 /// running. A frame that cannot be pushed ends the domain, as on Xen.
 pub fn bounce<M: Machine>(
@@ -57,7 +68,7 @@ pub fn bounce<M: Machine>(
     v: &mut Vcpu,
     r: &mut Regs,
     target: Callback,
-    error_code: Option<u32>,
+    with: With,
 ) {
     if target.address == 0 {
         return m.crash("the kernel has no handler for", r.error_code >> 32);
@@ -74,25 +85,28 @@ pub fn bounce<M: Machine>(
     let rflags = (r.rflags & !(flags::IF | flags::IOPL))
         | if masked == 0 { flags::IF } else { 0 }
         | shown_iopl(d, v);
-    let full = [
-        r.rcx,
-        r.r11,
-        u64::from(error_code.unwrap_or(0)),
+    // Longest: RCX, R11, four selectors, what the CPU pushes.
+    let mut words = [r.rcx, r.r11, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let between = match with {
+        With::Nothing => 0,
+        With::ErrorCode(code) => {
+            words[2] = code.into();
+            1
+        }
+        With::Selectors => {
+            let selectors = m.data_selectors();
+            words[2..6].copy_from_slice(&selectors.map(u64::from));
+            4
+        }
+    };
+    let count = 2 + between + 5;
+    words[2 + between..count].copy_from_slice(&[
         r.rip,
         cs | u64::from(masked) << 32,
         rflags,
         r.rsp,
         ss,
-    ];
-    let (words, count) = match error_code {
-        Some(_) => (full, 8),
-        None => (
-            [
-                full[0], full[1], full[3], full[4], full[5], full[6], full[7], 0,
-            ],
-            7,
-        ),
-    };
+    ]);
     let frame = (stack & !0xf).wrapping_sub(count as u64 * 8);
     if push(m, Vaddr(frame), &words, count).is_err() {
         return m.crash("the kernel stack cannot be written at", frame);
@@ -108,8 +122,8 @@ pub fn bounce<M: Machine>(
     r.rflags |= flags::IF;
 }
 
-fn push<M: Machine>(m: &mut M, at: Vaddr, words: &[u64; 8], count: usize) -> Result<(), Errno> {
-    let mut bytes = [0u8; 64];
+fn push<M: Machine>(m: &mut M, at: Vaddr, words: &[u64; 11], count: usize) -> Result<(), Errno> {
+    let mut bytes = [0u8; 88];
     for (to, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
         *to = word.to_le_bytes();
     }
@@ -182,5 +196,5 @@ pub fn iret_failed<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, r: &mut Regs
         );
     }
     let target = v.failsafe;
-    bounce(m, d, v, r, target, None);
+    bounce(m, d, v, r, target, With::Selectors);
 }

@@ -4,6 +4,7 @@ use core::arch::asm;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use xen_sys::addr::Vaddr;
 use xen_sys::arch_x86::{
     FIRST_RESERVED_GDT_BYTE, FLAT_RING3_CS32, FLAT_RING3_CS64, FLAT_RING3_SS64,
 };
@@ -266,6 +267,8 @@ extern "C" fn emu_start(id: usize) {
         entry_runstate(&mut m, &mut cpu.vcpu);
         xenner_core::vcpu_op::load_context(&mut m, host::domain(), &mut cpu.vcpu, regs, context);
     }
+    // Whoever asked before the interrupt controller was on sent in vain.
+    m.answer_flush();
     run(&mut m, host::domain(), &mut cpu.vcpu, regs);
     refresh(cpu, host::domain());
 }
@@ -281,8 +284,10 @@ fn refresh(cpu: &mut Cpu, d: &Domain) {
     cpu.info = DIRECT_MAP + d.vcpus[v.id].vcpu_info().0;
     cpu.kernel_cs = d.config.kernel_cs.into();
     cpu.kernel_ss = d.config.kernel_ss.into();
-    cpu.usual = v.syscall.address != 0
-        && v.gates[14].address != 0
+    // SYSRETQ takes them as they are.
+    let usable = |address| address != 0 && Vaddr(address).is_canonical();
+    cpu.usual = usable(v.syscall.address)
+        && usable(v.gates[14].address)
         && d.vm_assist.load(Ordering::Relaxed) & ARCHITECTURAL_IOPL == 0;
 }
 
@@ -349,10 +354,22 @@ macro_rules! entered {
     };
 }
 
+/// SYSRETQ gives the kernel the selectors of user mode. Nothing in the kernel's
+/// descriptor table need stand behind them when IRETQ is to load them.
+fn settle_selectors(d: &Domain, v: &Vcpu, r: &mut Regs) {
+    if v.in_kernel && r.cs == 0x33 {
+        r.cs = d.config.kernel_cs.into();
+    }
+    if v.in_kernel && r.ss == 0x2b {
+        r.ss = d.config.kernel_ss.into();
+    }
+}
+
 /// An exception or interrupt from ring 3.
 #[unsafe(no_mangle)]
 extern "C" fn emu_trap(r: &mut Regs) {
     entered!(m, d, v);
+    settle_selectors(d, v, r);
     let (code, vector) = (r.error_code as u32, (r.error_code >> 32) as u8);
     match vector {
         14 => {
@@ -377,6 +394,7 @@ extern "C" fn emu_trap(r: &mut Regs) {
 #[unsafe(no_mangle)]
 extern "C" fn emu_syscall(r: &mut Regs) {
     entered!(m, d, v);
+    settle_selectors(d, v, r);
     entry::syscall(m, d, v, r);
     run(m, d, v, r);
 }

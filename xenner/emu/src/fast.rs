@@ -111,10 +111,10 @@ call_slow:
 from_kernel:
     cmp rax, 23
     je iret
-    push 0x2b
+    push qword ptr gs:[{kernel_ss}]
     push qword ptr gs:[{scratch}]
     push r11
-    push 0x33
+    push qword ptr gs:[{kernel_cs}]
     push rcx
     push 0
     push rdi

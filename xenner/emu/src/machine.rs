@@ -424,6 +424,17 @@ impl Machine for Ring0 {
         }
     }
 
+    fn data_selectors(&self) -> [u16; 4] {
+        let (ds, es, fs, gs): (u64, u64, u64, u64);
+        // SAFETY: reads registers, which hold the guest's: ring 0 uses none.
+        unsafe {
+            asm!("mov {}, ds", "mov {}, es", "mov {}, fs", "mov {}, gs",
+                out(reg) ds, out(reg) es, out(reg) fs, out(reg) gs,
+                options(nostack, nomem, preserves_flags));
+        }
+        [ds as u16, es as u16, fs as u16, gs as u16]
+    }
+
     fn load_gdt(&mut self, frames: &[Mfn], _entries: u32) {
         let id = self.id();
         for page in 0..14 {
