@@ -634,3 +634,41 @@ pub fn update_descriptor<M: Machine>(m: &mut M, d: &Domain, at: Maddr, descripto
     m.store64(at, checked);
     Ok(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::Fake;
+
+    #[test]
+    fn entries_name_frames_of_the_domain() {
+        let mut f = Fake::new();
+        let at = Mfn(Fake::RAM).addr();
+        let mut try_entry = |entry: u64| f.call(|m, d, v| accept(m, d, v, at, entry));
+        let own = Mfn(Fake::RAM + 1).addr().0 | pte::PRESENT;
+        let free = Mfn(Fake::RAM + Fake::NR_PAGES).addr().0 | pte::PRESENT;
+        assert_eq!(try_entry(own), Ok(own | pte::USER));
+        assert_eq!(try_entry(0x1230), Ok(0x1230));
+        assert_eq!(try_entry(own | pte::HUGE), Err(Errno::EINVAL));
+        assert_eq!(try_entry(free), Err(Errno::EBUSY));
+        assert_eq!(try_entry(1 << 45 | pte::PRESENT), Err(Errno::EPERM));
+        f.v.kernel_l4 = Mfn(Fake::RAM);
+        let of_upper = f.call(|m, d, v| accept(m, d, v, at, free));
+        assert_eq!(of_upper, Err(Errno::EINVAL));
+    }
+
+    #[test]
+    fn a_table_is_pinned_once() {
+        let mut f = Fake::new();
+        let table = Mfn(Fake::RAM + 3);
+        f.call(|m, d, _| {
+            assert_eq!(unpin(m, d, table), Err(Errno::EINVAL));
+            assert_eq!(pin(m, d, table), Ok(()));
+            assert_eq!(pin(m, d, table), Err(Errno::EINVAL));
+            assert!(is_table(m, d, table));
+            forget_table(m, d, table);
+            assert!(!is_table(m, d, table));
+            assert_eq!(pin(m, d, table), Ok(()));
+        });
+    }
+}
