@@ -37,12 +37,28 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
         "-D",
         "warnings",
     ];
+    // What runs in ring 0 is not compiled for the host.
+    let bare = [
+        "clippy",
+        "--locked",
+        "--package",
+        "xenner-emu",
+        "--package",
+        "xenner-guests",
+        "--target",
+        "x86_64-unknown-none",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
+    ];
     let mut documentation = cargo(["doc", "--locked", "--workspace", "--no-deps", "--quiet"]);
     documentation.env("RUSTDOCFLAGS", "-D warnings");
     let results = [
         step("formatting", &mut cargo(["fmt", "--all", "--check"])),
         check_licences(),
         step("lints", &mut cargo(clippy)),
+        step("lints of what runs on the bare machine", &mut cargo(bare)),
         step("documentation", &mut documentation),
         step("tests", &mut tests(arguments.quick)),
         fuzz(FUZZ_SECONDS),

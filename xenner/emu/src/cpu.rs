@@ -58,8 +58,7 @@ pub struct Cpu {
 
 impl Cpu {
     /// Offset of the end of the stack; the CPU aligns it to 16 bytes.
-    pub const STACK_END: usize =
-        size_of::<Self>() - (size_of::<Self>() - offset_of!(Self, stack) - STACK) & !15;
+    pub const STACK_END: usize = (offset_of!(Self, stack) + STACK) & !15;
 }
 
 /// All virtual CPUs, zero until [`emu_start`] fills in its own. Each is touched
@@ -122,8 +121,9 @@ fn fill_gdt(cpu: &mut Cpu, tss: u64) {
 
 fn fill_idt() {
     let base = &raw const stubs::stub_table as u64;
+    let table = &raw mut IDT;
     // SAFETY: the first virtual CPU fills the table before any other starts.
-    let idt = unsafe { &mut *(&raw mut IDT) };
+    let idt = unsafe { &mut *table };
     for (vector, gate) in idt.iter_mut().enumerate() {
         let target = match vector {
             1 => &raw const stubs::debug_entry as u64,
@@ -298,8 +298,8 @@ fn run(m: &mut Ring0, d: &Domain, v: &mut Vcpu, r: &mut Regs) {
         let halted = unsafe { &(*this()).halted };
         halted.store(1, Ordering::SeqCst);
         // SAFETY: interrupts are taken by `ring0` in the stubs, which leaves
-        // everything as it was; STI's shadow makes the wait race-free.
-        unsafe { asm!("sti", "hlt", "cli") };
+        // everything as it was but for the step over HLT.
+        unsafe { stubs::wait_for_interrupt() };
         // Pairs with the load in `flush_vcpus`: whoever still sees us halted
         // has asked before we look.
         halted.store(0, Ordering::SeqCst);
@@ -344,14 +344,12 @@ fn after_interrupts(m: &mut Ring0, d: &Domain, v: &mut Vcpu) {
     }
 }
 
-/// This virtual CPU's state, the machine and the domain.
-macro_rules! entered {
-    ($m:ident, $d:ident, $v:ident) => {
-        // SAFETY: this virtual CPU's own state; entries do not nest, since
-        // ring 0 runs with interrupts off.
-        let ($m, $d, $v) =
-            unsafe { (&mut Ring0::new(this()), host::domain(), &mut (*this()).vcpu) };
-    };
+/// The machine, the domain and this virtual CPU's state, for an entry.
+fn entered() -> (Ring0, &'static Domain, &'static mut Vcpu) {
+    // SAFETY: this virtual CPU's own state; entries do not nest, since ring 0
+    // runs with interrupts off, and each takes this once.
+    let vcpu = unsafe { &mut (*this()).vcpu };
+    (Ring0::new(this()), host::domain(), vcpu)
 }
 
 /// SYSRETQ gives the kernel the selectors of user mode. Nothing in the kernel's
@@ -368,7 +366,8 @@ fn settle_selectors(d: &Domain, v: &Vcpu, r: &mut Regs) {
 /// An exception or interrupt from ring 3.
 #[unsafe(no_mangle)]
 extern "C" fn emu_trap(r: &mut Regs) {
-    entered!(m, d, v);
+    let (mut machine, d, v) = entered();
+    let m = &mut machine;
     settle_selectors(d, v, r);
     let (code, vector) = (r.error_code as u32, (r.error_code >> 32) as u8);
     match vector {
@@ -393,7 +392,8 @@ extern "C" fn emu_trap(r: &mut Regs) {
 /// A 64-bit system call instruction, the long way.
 #[unsafe(no_mangle)]
 extern "C" fn emu_syscall(r: &mut Regs) {
-    entered!(m, d, v);
+    let (mut machine, d, v) = entered();
+    let m = &mut machine;
     settle_selectors(d, v, r);
     entry::syscall(m, d, v, r);
     run(m, d, v, r);
@@ -403,7 +403,8 @@ extern "C" fn emu_syscall(r: &mut Regs) {
 /// are not in `r` yet. Nonzero when [`emu_resume`] is to follow.
 #[unsafe(no_mangle)]
 extern "C" fn emu_hypercall(r: &mut Regs) -> u32 {
-    entered!(m, d, v);
+    let (mut machine, d, v) = entered();
+    let m = &mut machine;
     let common = hypercall::is_common(r.rax);
     hypercall::call(m, d, v, r);
     let settled = common && !core::mem::take(&mut v.unsettled);
@@ -413,7 +414,8 @@ extern "C" fn emu_hypercall(r: &mut Regs) -> u32 {
 /// What is left to do after a hypercall.
 #[unsafe(no_mangle)]
 extern "C" fn emu_resume(r: &mut Regs) {
-    entered!(m, d, v);
+    let (mut machine, d, v) = entered();
+    let m = &mut machine;
     run(m, d, v, r);
     // SAFETY: as in `entered`; `v` is not used any more.
     refresh(unsafe { &mut *this() }, d);
@@ -422,7 +424,8 @@ extern "C" fn emu_resume(r: &mut Regs) {
 /// A system call instruction in compatibility mode.
 #[unsafe(no_mangle)]
 extern "C" fn emu_syscall32(r: &mut Regs) {
-    entered!(m, d, v);
+    let (mut machine, d, v) = entered();
+    let m = &mut machine;
     entry::syscall32(m, d, v, r, false);
     run(m, d, v, r);
 }
@@ -437,6 +440,9 @@ extern "C" fn emu_ring0(r: &mut Regs) {
     let id = (&raw const *r as usize).wrapping_sub(from) / size_of::<Cpu>() % MAX_VCPUS;
     if vector >= 32 {
         note_interrupt(id, vector);
+        if r.rip == &raw const stubs::wait_hlt as u64 {
+            r.rip = &raw const stubs::wait_done as u64;
+        }
         return;
     }
     let cr2: u64;

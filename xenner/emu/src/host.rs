@@ -51,16 +51,18 @@ pub fn doorbells() -> &'static Doorbells {
 
 /// The domain.
 pub fn domain() -> &'static Domain {
+    let domain = &raw const DOMAIN;
     // SAFETY: changed by `set_up_domain` only, before a second virtual CPU
     // starts or any reference is kept.
-    unsafe { &*(&raw const DOMAIN) }
+    unsafe { &*domain }
 }
 
 /// The first virtual CPU's work before the guest starts.
 pub fn set_up_domain(m: &mut Ring0) {
     {
+        let domain = &raw mut DOMAIN;
         // SAFETY: no other virtual CPU has started and no reference is kept.
-        let domain = unsafe { &mut *(&raw mut DOMAIN) };
+        let domain = unsafe { &mut *domain };
         domain.config = boot().config;
     }
     xenner_core::domain::start(m, domain());
@@ -88,8 +90,9 @@ pub fn ring(port: u32) {
 
 /// Leaves word of why the domain ends, and ends it.
 pub fn epitaph(text: &str, detail: u64, vcpu: u64) {
+    let epitaph = &raw mut EPITAPH;
     // SAFETY: whoever comes last wins; the host reads it as hostile data.
-    let epitaph = unsafe { &mut *(&raw mut EPITAPH) };
+    let epitaph = unsafe { &mut *epitaph };
     let length = text.len().min(epitaph.text.len());
     epitaph.text[..length].copy_from_slice(&text.as_bytes()[..length]);
     epitaph.length = length as u64;

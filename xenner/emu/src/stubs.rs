@@ -307,6 +307,22 @@ user_access_fault:
     mov eax, 1
     ret
 
+// Waits for an interrupt, interrupts off again on return. One that comes
+// before HLT must not be followed by it. STI's shadow sees to that, if it
+// survives an exit between the two, which an emulated SVM need not keep; so the
+// handler steps over HLT.
+.balign 16
+.global wait_for_interrupt
+wait_for_interrupt:
+    sti
+.global wait_hlt
+wait_hlt:
+    hlt
+.global wait_done
+wait_done:
+    cli
+    ret
+
 // A virtual CPU starts: its number in RDI.
 .global emu_entry
 emu_entry:
@@ -347,6 +363,12 @@ unsafe extern "C" {
     pub static nmi_entry: u8;
     /// Target of SYSCALL in compatibility mode.
     pub static syscall32_entry: u8;
+    /// Waits for an interrupt; called and left with interrupts off.
+    pub fn wait_for_interrupt();
+    /// The HLT in it.
+    pub static wait_hlt: u8;
+    /// Where it goes on.
+    pub static wait_done: u8;
     /// Copies between guest-virtual and emulator memory; 1 on a fault.
     pub fn copy_user(to: *mut u8, from: *const u8, bytes: usize) -> u64;
     /// Writes a model-specific register; 1 on a fault.
