@@ -349,6 +349,10 @@ impl Machine for FakeMachine {
         Some(0)
     }
 
+    fn data_selectors(&self) -> [u16; 4] {
+        [0; 4]
+    }
+
     fn load_gdt(&mut self, _frames: &[Mfn], _entries: u32) {}
 
     fn load_ldt(&mut self, _frames: &[Mfn], _entries: u32) {}
@@ -356,12 +360,6 @@ impl Machine for FakeMachine {
     fn cpuid(&self, _leaf: u32, _subleaf: u32) -> [u32; 4] {
         [0; 4]
     }
-
-    fn rdmsr(&self, _msr: u32) -> Option<u64> {
-        None
-    }
-
-    fn cache_flush(&mut self) {}
 
     fn watchdog(&mut self, _id: usize, _deadline: u64) {}
 

@@ -125,19 +125,13 @@ pub trait Machine {
     /// loaded; it is then null.
     fn load_gs_selector(&mut self, selector: u16) -> Option<u64>;
     /// The selectors in DS, ES, FS and GS.
-    fn data_selectors(&self) -> [u16; 4] {
-        [0; 4]
-    }
+    fn data_selectors(&self) -> [u16; 4];
     /// Puts the guest's descriptor table frames in place.
     fn load_gdt(&mut self, frames: &[Mfn], entries: u32);
     /// Puts a local descriptor table in place; no entries, no table.
     fn load_ldt(&mut self, frames: &[Mfn], entries: u32);
     /// Executes CPUID with the domain's policy.
     fn cpuid(&self, leaf: u32, subleaf: u32) -> [u32; 4];
-    /// Reads a model-specific register the domain may see natively.
-    fn rdmsr(&self, msr: u32) -> Option<u64>;
-    /// Writes back and invalidates caches.
-    fn cache_flush(&mut self);
     /// Has the host end the domain (`SHUTDOWN_watchdog`) when system time
     /// reaches `deadline` ns; 0 stops that. `id` is 0 or 1.
     fn watchdog(&mut self, id: usize, deadline: u64);

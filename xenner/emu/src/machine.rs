@@ -474,15 +474,6 @@ impl Machine for Ring0 {
         [found.eax, found.ebx, found.ecx, found.edx]
     }
 
-    fn rdmsr(&self, _msr: u32) -> Option<u64> {
-        None
-    }
-
-    fn cache_flush(&mut self) {
-        // SAFETY: loses nothing.
-        unsafe { asm!("wbinvd", options(nostack, preserves_flags)) };
-    }
-
     fn watchdog(&mut self, id: usize, deadline: u64) {
         let now = xenner_core::time::now(self, host::domain());
         host::call3(

@@ -33,6 +33,8 @@ pub struct HostMachine<'a> {
     pub cr0: u64,
     /// DR6.
     pub dr6: u64,
+    /// DS, ES, FS and GS.
+    pub data_selectors: [u16; 4],
     /// New timer deadline, if one was set: a time stamp, 0 for none.
     pub timer: Option<u64>,
     /// Debug registers to load.
@@ -52,6 +54,7 @@ impl<'a> HostMachine<'a> {
             gs_base: 0,
             cr0: 0,
             dr6: 0xffff_0ff0,
+            data_selectors: [0; 4],
             timer: None,
             debug: None,
             debug_now: [0, 0, 0, 0, 0, 0, 0xffff_0ff0, 0x400],
@@ -365,6 +368,10 @@ impl Machine for HostMachine<'_> {
         (selector & !3 == 0).then_some(0)
     }
 
+    fn data_selectors(&self) -> [u16; 4] {
+        self.data_selectors
+    }
+
     fn load_gdt(&mut self, _frames: &[Mfn], _entries: u32) {}
 
     fn load_ldt(&mut self, _frames: &[Mfn], _entries: u32) {}
@@ -372,12 +379,6 @@ impl Machine for HostMachine<'_> {
     fn cpuid(&self, leaf: u32, subleaf: u32) -> [u32; 4] {
         self.outside.cpuid.find(self.id, leaf, subleaf)
     }
-
-    fn rdmsr(&self, _msr: u32) -> Option<u64> {
-        None
-    }
-
-    fn cache_flush(&mut self) {}
 
     fn watchdog(&mut self, id: usize, deadline: u64) {
         let now = xenner_core::time::now(self, &self.outside.domain);

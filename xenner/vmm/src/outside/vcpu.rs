@@ -117,6 +117,8 @@ impl Running<'_> {
         self.machine.fs_base = sregs.fs.base;
         self.machine.gs_base = sregs.gs.base;
         self.machine.cr0 = sregs.cr0;
+        self.machine.data_selectors =
+            [&sregs.ds, &sregs.es, &sregs.fs, &sregs.gs].map(|segment| segment.selector);
         let Some(vector) = Ring0::vector(regs.rip).filter(|_| in_ring0) else {
             return Ok(());
         };
