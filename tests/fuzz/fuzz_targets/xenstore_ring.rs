@@ -114,9 +114,9 @@ fuzz_target!(|steps: Vec<Step>| {
 
 fn send(page: &Page, bytes: &[u8]) {
     let prod = page.word(REQ_PROD);
-    for (index, byte) in (prod..).zip(bytes.iter().take(1024)) {
-        page.write(index as usize % 1024, &[*byte])
-            .expect("the ring is in the page");
+    for (index, byte) in (0u32..).zip(bytes.iter().take(1024)) {
+        let at = prod.wrapping_add(index) as usize % 1024;
+        page.write(at, &[*byte]).expect("the ring is in the page");
     }
     let prod = prod.wrapping_add(bytes.len().min(1024) as u32);
     page.store(REQ_PROD, prod).expect("the page is there");

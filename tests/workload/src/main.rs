@@ -3,7 +3,7 @@
 //!
 //! As process 1 it mounts what programs expect, does what the kernel's command
 //! line says ([`init`]) and ends the machine. Otherwise its first argument is
-//! `checks` (see [`runner`]), `bench` ([`bench`]) or one that a check runs
+//! `checks` (see [`runner`]), `bench` (`bench`) or one that a check runs
 //! itself with ([`process::child`]).
 
 mod bench;

@@ -6,8 +6,8 @@
 //! domain, dom0, and it is the host: such a port stays "unbound" here and
 //! [`Machine::host_bound`] tells whether the host has taken the other end.
 //!
-//! Two ABIs tell the guest of events. The 2-level one ([`two_level`]) keeps
-//! bits in `shared_info`; the FIFO one ([`fifo`]) queues in pages of the
+//! Two ABIs tell the guest of events. The 2-level one (`two_level`) keeps
+//! bits in `shared_info`; the FIFO one (`fifo`) queues in pages of the
 //! guest's. A domain starts with the first and may switch once.
 //!
 //! Ports are read without a lock, since sending is the hot path; a sender that

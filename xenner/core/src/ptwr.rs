@@ -6,7 +6,7 @@
 //! and is carried out here the way a hypercall would have done it. The
 //! instruction's address operand need not be understood: CR2 holds it.
 //!
-//! Fork and munmap store to whole tables so. After [`PATIENCE`] stores to one
+//! Fork and munmap store to whole tables so. After `PATIENCE` stores to one
 //! table its mapping is made writable, and no further one costs anything. What
 //! is then stored lacks the user bit until [`mmu::admit_ring3`] adds it.
 

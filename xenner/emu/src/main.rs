@@ -1,9 +1,9 @@
 //! The ring-0 image that runs `xenner-core` inside the guest.
 //!
 //! The host process loads it into the virtual machine, fills in
-//! [`xenner_core::image::Boot`] and starts every virtual CPU at `emu_entry`.
+//! `xenner_core::image::Boot` and starts every virtual CPU at `emu_entry`.
 //! From then on whatever leaves the guest's ring 3 arrives at a stub in
-//! `stubs.rs`, is answered by `xenner-core` through [`machine`], and returns to
+//! `stubs.rs`, is answered by `xenner-core` through `machine.rs`, and returns to
 //! ring 3; the host is called for what only it can do (`host.rs`).
 //!
 //! Main path: `stubs.rs` (assembly) → `cpu.rs` (what each entry does) →

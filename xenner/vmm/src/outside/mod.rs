@@ -4,7 +4,7 @@
 //! instruction at a time. So ring 0 holds next to nothing there: whatever
 //! leaves ring 3 arrives at a stub of one OUT instruction ([`ring0`]), and
 //! this process answers it with the same `xenner-core` that elsewhere runs in
-//! the guest ([`machine`]). What only the guest's own CPU can do (page table
+//! the guest (`machine`). What only the guest's own CPU can do (page table
 //! stores that a shadowing KVM must notice, INVLPG, CR3) it is told as a
 //! chain of return addresses on its ring-0 stack, which ends in IRETQ.
 //!
