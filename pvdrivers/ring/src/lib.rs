@@ -18,11 +18,13 @@ extern crate std;
 pub mod byte_ring;
 mod error;
 pub mod host;
+mod iovec;
 pub mod page;
 pub mod sring;
 
 pub use byte_ring::{ByteRing, Consumer, Producer};
 pub use error::RingError;
 pub use host::{Access, EventChannel, GrantMap, WaitChannel};
+pub use iovec::{IoBuffers, IoVec};
 pub use page::{HostPage, PageRun, RawPage, SharedPage, WordPage};
 pub use sring::{BackRing, FrontRing};

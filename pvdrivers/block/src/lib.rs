@@ -1,0 +1,1 @@
+//! Split block devices: front end and back end (`io/blkif.h`).

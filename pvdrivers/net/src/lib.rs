@@ -1,0 +1,1 @@
+//! Split network cards: front end and back end (`io/netif.h`).

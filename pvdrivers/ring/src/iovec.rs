@@ -1,0 +1,61 @@
+//! Pieces of shared memory handed to the host's kernel.
+
+use core::ops::Range;
+
+use crate::HostPage;
+
+/// A piece of memory for `readv` and its kin: `struct iovec`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct IoVec {
+    base: *mut u8,
+    len: usize,
+}
+
+// SAFETY: only an address; what it takes to use it is told in `IoBuffers`.
+#[allow(unsafe_code)]
+unsafe impl Send for IoVec {}
+
+impl IoVec {
+    /// Part of a page. It must not outlive the page when it is used.
+    ///
+    /// # Panics
+    /// The range is not within the page.
+    pub fn of(page: &impl HostPage, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= page.len());
+        Self {
+            base: page.as_ptr().as_ptr().wrapping_add(range.start),
+            len: range.end - range.start,
+        }
+    }
+
+    /// Memory of this process's own.
+    pub fn of_bytes(bytes: &mut [u8]) -> Self {
+        Self {
+            base: bytes.as_mut_ptr(),
+            len: bytes.len(),
+        }
+    }
+
+    /// Where it begins.
+    pub fn base(&self) -> *mut u8 {
+        self.base
+    }
+
+    /// Bytes.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+}
+
+/// Memory lent to the host's kernel for a transfer.
+///
+/// # Safety
+/// As long as the value lives, wherever it is moved to, each piece is mapped memory that may be
+/// written and of which no Rust reference exists; dropping the value is what ends the loan.
+#[allow(unsafe_code)]
+pub unsafe trait IoBuffers: Send + 'static {
+    /// The pieces in order.
+    fn iovecs(&self) -> &[IoVec];
+}

@@ -1,0 +1,1 @@
+//! A Xen host: grants, event channels and hypercalls through `/dev/xen`.
