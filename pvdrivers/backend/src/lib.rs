@@ -7,7 +7,7 @@
 //! - [`control`]: what other threads see of it and ask of it.
 //! - `loopback` (feature `loopback`): a host and its guest in this process, for tests.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod control;
 pub mod driver;
