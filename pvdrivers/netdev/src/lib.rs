@@ -32,6 +32,7 @@ mod stream;
 mod sys;
 mod tap;
 mod unix;
+pub mod vif;
 mod vnet;
 
 pub use error::NetdevError;
