@@ -70,7 +70,7 @@ fn every_kind() {
             name: Some("t0".into()),
             bridge: Some("br0".into()),
             create: true,
-            script: None,
+            ..TapSpec::default()
         }
     );
     assert_eq!(

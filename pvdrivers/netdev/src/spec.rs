@@ -14,6 +14,7 @@
 //!
 //! Options of every kind: `mac=ADDRESS` (the guest's), `mtu=BYTES`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::Range;
@@ -129,6 +130,9 @@ pub struct TapSpec {
     pub create: bool,
     /// Configures the interface in our place.
     pub script: Option<PathBuf>,
+    /// Variables of the script besides those that [`Script`](crate::Script) tells of. They have no
+    /// textual form.
+    pub variables: BTreeMap<String, String>,
 }
 
 /// A macvtap interface.
