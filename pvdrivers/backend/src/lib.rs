@@ -6,8 +6,6 @@
 //!   [`Manager::new`].
 //! - [`control`]: what other threads see of it and ask of it.
 
-#![forbid(unsafe_code)]
-
 pub mod control;
 pub mod driver;
 pub mod host;
