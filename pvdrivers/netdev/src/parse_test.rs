@@ -167,3 +167,15 @@ fn a_specification_survives_json() {
         );
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_text_is_taken_or_refused_at_a_place(
+        text in "(user|tap|bridge|macvtap|unix|fd|é)([=:,]{1,2}(hostfwd|tcp|mode|mac|ipv4|[a-z0-9é:./\\[\\]]{0,6})){0,6}"
+    ) {
+        if let Err(error) = text.parse::<NicSpec>() {
+            assert!(text.get(error.range.clone()).is_some(), "{text}: {error:?}");
+            assert!(error.located(&text).to_string().lines().count() >= 3);
+        }
+    }
+}

@@ -54,7 +54,8 @@ pub enum NetdevSpec {
     Macvtap(MacvtapSpec),
     /// A UNIX socket.
     Unix(UnixSpec),
-    /// Descriptors this process has already, one for each queue.
+    /// Descriptors this process has already, one for each queue. The card gets copies; whoever has
+    /// the originals closes them, or the far end never hears that the card is gone.
     Fd(Vec<RawFd>),
 }
 

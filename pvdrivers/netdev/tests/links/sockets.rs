@@ -229,3 +229,31 @@ fn what_is_no_link_is_refused() {
         "{text}"
     );
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_bytes_on_a_stream_are_frames_or_its_end(
+        parts in proptest::collection::vec((0_u32..70_000, 0_usize..200), 0..20)
+    ) {
+        let (mut link, mut peer) = stream();
+        for (length, bytes) in parts {
+            peer.write_all(&length.to_be_bytes()).unwrap();
+            peer.write_all(&vec![length as u8; bytes]).unwrap();
+        }
+        drop(peer);
+        loop {
+            match try_recv(&mut *link, 1514) {
+                Ok((_, frame)) => assert!((14..=1514).contains(&frame.len())),
+                Err(error) if error.kind() == ErrorKind::InvalidData => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    crate::common::wait(&*link, nix::poll::PollFlags::POLLIN);
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
+                    break;
+                }
+            }
+        }
+    }
+}
