@@ -30,3 +30,6 @@ mod tx;
 
 pub use driver::{Network, VifDriver, VifSpec};
 pub use nodes::Rate;
+
+#[cfg(test)]
+mod tests;

@@ -175,16 +175,21 @@ impl VifDriver {
             true => timeout,
             false => timeout.min(POLL_INTERVAL),
         };
+        let offloads = link.offloads();
         let spec = RxSpec {
             takes: FrontTakes {
-                offloads: front.accepts,
+                // Large segments are not expected of a link that has none.
+                offloads: Offloads {
+                    csum: front.accepts.csum,
+                    tso4: front.accepts.tso4 && offloads.tso4,
+                    tso6: front.accepts.tso6 && offloads.tso6,
+                },
                 csum_v6: front.csum_v6,
                 sg: front.sg,
             },
             mtu: self.back.mtu,
             drain_timeout: notified(self.spec.drain_timeout),
         };
-        let offloads = link.offloads();
         Ok(Queue {
             tx: Tx::new(tx_ring, grants.clone(), offloads),
             rx: Rx::new(rx_ring, grants, spec),
@@ -247,9 +252,11 @@ impl<H: Host> Driver<H> for VifDriver {
         let shared = Arc::new(self.shared(&front)?);
         let mut queues = Vec::new();
         for (at, mut link) in front.queues.iter().zip(links.drain(..)) {
+            let can = link.offloads();
             let wanted = Offloads {
-                csum: front.accepts.csum || front.csum_v6,
-                ..front.accepts
+                csum: can.csum && (front.accepts.csum || front.csum_v6),
+                tso4: can.tso4 && front.accepts.tso4,
+                tso6: can.tso6 && front.accepts.tso6,
             };
             link.accept(wanted)
                 .map_err(|error| DeviceError(format!("Cannot set up the link: {error}")))?;

@@ -52,6 +52,9 @@ impl<H: Host> Queue<H> {
     /// The front end is broken or hostile, or the host fails.
     pub fn serve(&mut self) -> Result<(), QueueError> {
         while !self.shared.is_stopping() {
+            if self.link.blocked() && self.link.flush().is_err() {
+                self.counters.tx_drops_link.add(1);
+            }
             let (tx, notify_tx) = self
                 .tx
                 .turn(&mut *self.link, &self.shared, &self.counters)?;
@@ -106,7 +109,7 @@ impl<H: Host> Queue<H> {
         if matches!(rx, RxState::Idle | RxState::Stalled) {
             link |= PollFlags::POLLIN;
         }
-        if tx == TxState::Blocked {
+        if (tx == TxState::Blocked || self.link.blocked()) && rx != RxState::Gone {
             link |= PollFlags::POLLOUT;
         }
         self.sleep(until, link)?;
