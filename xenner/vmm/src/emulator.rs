@@ -40,6 +40,8 @@ pub struct Emulator {
     tables: Maddr,
     /// Hypercall counters.
     pub hypercalls: Maddr,
+    runstates: Maddr,
+    runstate_step: u64,
 }
 
 impl Emulator {
@@ -91,6 +93,8 @@ impl Emulator {
             stack_end,
             tables,
             counters,
+            runstates,
+            runstate_step,
         ] = words;
         if magic != MAGIC {
             return Err(EmulatorError::Damaged("no header"));
@@ -106,7 +110,14 @@ impl Emulator {
             stack_end,
             tables: physical(tables),
             hypercalls: physical(counters),
+            runstates: physical(runstates),
+            runstate_step,
         })
+    }
+
+    /// Where a virtual CPU's runstate is, 32 bits.
+    pub fn runstate(&self, vcpu: usize) -> Maddr {
+        self.runstates.offset(vcpu as u64 * self.runstate_step)
     }
 
     /// End of a virtual CPU's stack, where the guest's registers end too.
