@@ -27,6 +27,36 @@ pub trait GrantMap {
     /// The grant is unknown, not for this domain, or not for this access; or the host cannot map.
     /// A front end causes these at will: count them, do not log each.
     fn map(&self, gref: GrantRef, access: Access) -> Result<Self::Page, GrantError>;
+
+    /// Maps several, in one step where the host can, and hands each to `each` in order. Pages that
+    /// were mapped together may stay mapped until the last of them is dropped: drop all before
+    /// telling the front end of any.
+    fn map_many(
+        &self,
+        grefs: &[GrantRef],
+        access: Access,
+        mut each: impl FnMut(Result<Self::Page, GrantError>),
+    ) {
+        for gref in grefs {
+            each(self.map(*gref, access));
+        }
+    }
+}
+
+/// Grants pages of a front end's own domain to its back end's: what a front end needs besides an
+/// event channel. An instance belongs to that back end.
+pub trait GrantAccess {
+    /// A page of this domain's memory.
+    type Page: SharedPage;
+
+    /// Lets the back end map the page (`gnttab_grant_foreign_access`); `None` when the table is
+    /// full. With [`Access::Read`] the back end can only read it.
+    fn grant(&self, page: &Self::Page, access: Access) -> Option<GrantRef>;
+
+    /// Takes a grant back (`gnttab_end_foreign_access`). `false`: the back end still maps the page,
+    /// which must then not be used for anything else.
+    #[must_use = "a page that is still mapped must not be used for anything else"]
+    fn end(&self, gref: GrantRef) -> bool;
 }
 
 /// Why a grant could not be mapped.
@@ -70,6 +100,22 @@ pub trait WaitChannel: EventChannel {
     /// # Errors
     /// The channel is closed or the host failed.
     fn wait(&self) -> Result<(), Errno>;
+}
+
+impl<D> GrantAccess for D
+where
+    D: core::ops::Deref,
+    D::Target: GrantAccess,
+{
+    type Page = <D::Target as GrantAccess>::Page;
+
+    fn grant(&self, page: &Self::Page, access: Access) -> Option<GrantRef> {
+        (**self).grant(page, access)
+    }
+
+    fn end(&self, gref: GrantRef) -> bool {
+        (**self).end(gref)
+    }
 }
 
 impl<D> EventChannel for D
