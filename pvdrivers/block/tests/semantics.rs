@@ -134,8 +134,9 @@ fn a_barrier_waits_for_what_is_before_and_holds_what_is_after() {
     while device.stats(0).gauges["in_flight"] < 2 {
         std::thread::yield_now();
     }
-    assert_eq!(disk.operations(), 1, "only the first is at the disk");
+    let given = disk.operations();
     disk.release();
+    assert_eq!(given, 1, "only the first is at the disk");
     let queue = &mut device.queues[0];
     let answers = [(); 3].map(|()| queue.wait().unwrap());
     assert_eq!(answers.map(|answer| answer.tag), [0, 1, 2]);
