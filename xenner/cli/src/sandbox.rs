@@ -165,13 +165,8 @@ fn ioctls(role: Role) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
     const KVMIO: u64 = 0xae;
     const TYPE: u64 = 0xff00;
     let mut rules = Vec::new();
-    if role == Role::Console {
-        // All it does to the machine is to interrupt it.
-        const KVM_SIGNAL_MSI: u64 = 0x4020_aea5;
-        let signal = SeccompCmpOp::Eq;
-        let signal = condition(1, SeccompCmpArgLen::Dword, signal, KVM_SIGNAL_MSI)?;
-        rules.push(SeccompRule::new(vec![signal])?);
-    } else {
+    // The others reach the machine by eventfds alone.
+    if matches!(role, Role::Supervisor | Role::Vcpu | Role::Control) {
         let kvm = SeccompCmpOp::MaskedEq(TYPE);
         let kvm = condition(1, SeccompCmpArgLen::Dword, kvm, KVMIO << 8)?;
         rules.push(SeccompRule::new(vec![kvm])?);

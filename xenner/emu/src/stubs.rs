@@ -25,6 +25,7 @@ global_asm!(
     .quad {stack_offset}
     .quad {tables}
     .quad {domain} + {hypercalls}
+    .quad {domain} + {ports}
 
 .section .text.stubs, "ax"
 
@@ -346,6 +347,7 @@ emu_entry:
     tables = sym crate::host::TABLES_L1,
     domain = sym crate::host::DOMAIN,
     hypercalls = const core::mem::offset_of!(xenner_core::Domain, hypercalls),
+    ports = const core::mem::offset_of!(xenner_core::Domain, evtchn) + xenner_core::evtchn::PORTS,
 );
 
 unsafe extern "C" {

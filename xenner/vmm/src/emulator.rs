@@ -40,6 +40,8 @@ pub struct Emulator {
     tables: Maddr,
     /// Hypercall counters.
     pub hypercalls: Maddr,
+    /// Event channel ports.
+    pub ports: Maddr,
 }
 
 impl Emulator {
@@ -91,6 +93,7 @@ impl Emulator {
             stack_end,
             tables,
             counters,
+            ports,
         ] = words;
         if magic != MAGIC {
             return Err(EmulatorError::Damaged("no header"));
@@ -106,6 +109,7 @@ impl Emulator {
             stack_end,
             tables: physical(tables),
             hypercalls: physical(counters),
+            ports: physical(ports),
         })
     }
 

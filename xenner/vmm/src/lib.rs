@@ -16,6 +16,9 @@
 pub mod devices;
 pub mod domain;
 pub mod emulator;
+pub mod evtchn;
+pub mod grants;
+pub mod host;
 pub mod kvm;
 pub mod memory;
 pub mod outside;
