@@ -179,7 +179,7 @@ impl FakeMachine {
 
 impl Physical for FakeMachine {
     fn is_ram(&self, mfn: Mfn) -> bool {
-        (Fake::RAM..Fake::RAM + Fake::MAX_PAGES).contains(&mfn.0)
+        (Fake::RAM..Fake::RAM + Fake::RAM_PAGES).contains(&mfn.0)
             || (Fake::HEAP..Fake::HEAP + Fake::HEAP_PAGES).contains(&mfn.0)
     }
 

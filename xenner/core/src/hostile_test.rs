@@ -62,7 +62,7 @@ fn call() -> impl Strategy<Value = Call> {
 
 /// Where the guest finds its grant table.
 fn grant_frame(f: &Fake) -> Maddr {
-    let state = f.d.config.heap_base.0 + memory::bitmap_pages(Fake::MAX_PAGES);
+    let state = f.d.config.heap_base.0 + memory::bitmap_pages(Fake::RAM_PAGES);
     Mfn(state + 1).addr()
 }
 
@@ -109,7 +109,7 @@ proptest! {
             f.m.store64(Maddr(entries.0 + index % 16 * 8), value);
             make(&mut f, call);
         }
-        let owned = (0..Fake::MAX_PAGES)
+        let owned = (0..Fake::RAM_PAGES)
             .filter(|offset| memory::is_owned(&f.m, &f.d, Mfn(Fake::RAM + offset)))
             .count();
         prop_assert_eq!(owned as u64, memory::tot_pages(&f.d));
