@@ -1,6 +1,8 @@
 //! What a kind of device does at each step of the handshake.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use pv_stats::Source;
@@ -22,6 +24,27 @@ pub struct DeviceId {
 /// The nodes below a directory of xenstore, by relative path (`queue-0/ring-ref0`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Nodes(pub BTreeMap<String, Vec<u8>>);
+
+impl Nodes {
+    /// A node's value as text; `None` if there is no such node or it is no text.
+    pub fn text(&self, path: &str) -> Option<&str> {
+        std::str::from_utf8(self.0.get(path)?).ok()
+    }
+
+    /// A node's value as a number in decimal; `None` if there is no such node or it is none.
+    pub fn number<T: FromStr>(&self, path: &str) -> Option<T> {
+        let text = self.text(path)?;
+        // `parse` would take a sign.
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        digits.then(|| text.parse().ok()).flatten()
+    }
+}
+
+impl fmt::Display for DeviceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.kind, self.domid.0, self.devid)
+    }
+}
 
 /// What to write to the back end's own directory, in one transaction with the next state.
 pub type Publish = Vec<(String, String)>;

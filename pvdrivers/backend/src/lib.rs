@@ -2,9 +2,18 @@
 //!
 //! - [`host`]: grants and event channels of a domain, from xenner or from Xen.
 //! - [`driver`]: what a kind of device does at each step of the handshake.
+//! - [`manager`]: takes the devices of one host process through the handshake. Begin with
+//!   [`Manager::new`].
+//! - [`control`]: what other threads see of it and ask of it.
 
+#![forbid(unsafe_code)]
+
+pub mod control;
 pub mod driver;
 pub mod host;
+pub mod manager;
 
+pub use control::{Control, DeviceEntry};
 pub use driver::{DeviceError, DeviceId, Driver, Nodes, Reporter};
 pub use host::{Host, HostChannel};
+pub use manager::{Manager, ManagerError, ManagerSpec};

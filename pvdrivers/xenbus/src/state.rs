@@ -77,36 +77,39 @@ impl fmt::Display for XenbusState {
 pub enum BackStep {
     /// Nothing.
     Stay,
-    /// Publish the features, then write `InitWait`.
+    /// Unmap what a former life of the front end left mapped, publish the features, then write
+    /// `InitWait`.
     Publish,
     /// Read the front end's rings and ports, map them, then write `Connected`.
     Connect,
-    /// Unmap what is mapped, then write this state.
-    Disconnect(XenbusState),
+    /// Write `Closing`, and go on serving: a disk in use is written to until its front end says
+    /// `Closed`.
+    Closing,
+    /// Unmap what is mapped, then write `Closed`.
+    Disconnect,
     /// Unmap what is mapped and forget the device.
     Remove,
 }
 
-/// The back end's next step. A front end that starts anew, after `Closed`, is served anew (kexec,
-/// driver reload).
+/// The back end's next step. A front end that starts anew (kexec, driver reload) is served anew,
+/// whether it has closed before or died without a word.
 pub fn back_step(own: XenbusState, front: XenbusState) -> BackStep {
     use XenbusState::{
         Closed, Closing, Connected, InitWait, Initialised, Initialising, Reconfigured,
         Reconfiguring, Unknown,
     };
     match (front, own) {
-        (Initialising, Unknown | Initialising | Closed) => BackStep::Publish,
+        (Initialising, InitWait) => BackStep::Stay,
+        (Initialising, _) => BackStep::Publish,
         // A front end that was faster than we were: features first all the same.
         (Initialised | Connected, Unknown | Initialising) => BackStep::Publish,
         (Initialised | Connected, InitWait | Initialised) => BackStep::Connect,
         (Closing, Closing | Closed) => BackStep::Stay,
-        (Closing, _) => BackStep::Disconnect(Closing),
+        (Closing, _) => BackStep::Closing,
         (Closed, Closed) => BackStep::Stay,
-        (Closed, _) => BackStep::Disconnect(Closed),
+        (Closed, _) => BackStep::Disconnect,
         (Unknown, _) => BackStep::Remove,
-        (Initialising | InitWait | Initialised | Connected | Reconfiguring | Reconfigured, _) => {
-            BackStep::Stay
-        }
+        (InitWait | Initialised | Connected | Reconfiguring | Reconfigured, _) => BackStep::Stay,
     }
 }
 
@@ -174,7 +177,8 @@ mod tests {
                 BackStep::Stay => back,
                 BackStep::Publish => XenbusState::InitWait,
                 BackStep::Connect => XenbusState::Connected,
-                BackStep::Disconnect(state) => state,
+                BackStep::Closing => XenbusState::Closing,
+                BackStep::Disconnect => XenbusState::Closed,
                 BackStep::Remove => return (XenbusState::Unknown, front),
             };
             front = match front_next {
@@ -213,6 +217,13 @@ mod tests {
             settle(back, Initialising, Initialised),
             (Connected, Connected)
         );
+    }
+
+    #[test]
+    fn a_front_end_that_died_and_starts_anew_is_served_anew() {
+        use XenbusState::{Connected, Initialised, Initialising};
+        let ends = settle(Connected, Initialising, Initialised);
+        assert_eq!(ends, (Connected, Connected));
     }
 
     #[test]

@@ -1,12 +1,20 @@
-//! A small blocking client for any xenstore daemon's UNIX socket.
+//! A small client for any xenstore daemon, by its UNIX socket or through the kernel.
+//!
+//! Requests wait for their reply. Events that come meanwhile are kept; an event loop waits for the
+//! descriptor ([`AsFd`]) to become readable once [`Client::try_event`] has no more of them.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::env;
+use std::fmt;
+use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 use thiserror::Error;
 
 use crate::perms::{DomId, Perm, PermError, Perms};
@@ -64,8 +72,17 @@ impl ClientError {
     }
 }
 
+/// The kernel's way to xenstore, where there is no daemon in this domain (`xenbus_dev_frontend.c`).
+const XENBUS_DEVICE: &str = "/dev/xen/xenbus";
+
+/// What requests are sent over.
+trait Link: Read + Write + AsFd + fmt::Debug + Send {}
+
+impl Link for UnixStream {}
+impl Link for File {}
+
 /// A change under a watched path.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct WatchEvent {
     /// What changed.
     pub path: String,
@@ -76,21 +93,38 @@ pub struct WatchEvent {
 /// A connection to a xenstore daemon.
 #[derive(Debug)]
 pub struct Client {
-    stream: UnixStream,
+    stream: Box<dyn Link>,
     input: Decoder,
     events: VecDeque<WatchEvent>,
+    /// What is in `events`: one that waits says all that a second one would.
+    waiting: HashSet<WatchEvent>,
     tx: u32,
     next_req: u32,
 }
 
 impl Client {
     /// Connects where the C library does: `$XENSTORED_PATH`, else `socket` in
-    /// `$XENSTORED_RUNDIR`, else `/var/run/xenstored/socket`.
+    /// `$XENSTORED_RUNDIR`, else `/var/run/xenstored/socket`; where none of them answers, as in a
+    /// driver domain, through `/dev/xen/xenbus`.
+    ///
+    /// # Errors
+    /// [`ClientError::Connect`] of the socket.
+    pub fn connect_default() -> Result<Client, ClientError> {
+        let socket = Client::connect(&default_socket());
+        socket.or_else(|error| Client::open_device(Path::new(XENBUS_DEVICE)).map_err(|_| error))
+    }
+
+    /// Speaks through the kernel's device at `path`, usually `/dev/xen/xenbus`.
     ///
     /// # Errors
     /// [`ClientError::Connect`].
-    pub fn connect_default() -> Result<Client, ClientError> {
-        Client::connect(&default_socket())
+    pub fn open_device(path: &Path) -> Result<Client, ClientError> {
+        let device = OpenOptions::new().read(true).write(true).open(path);
+        let device = device.map_err(|source| ClientError::Connect {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Client::over(Box::new(device)))
     }
 
     /// Connects to the daemon's socket at `path`.
@@ -108,11 +142,15 @@ impl Client {
     /// Speaks over a connected stream, such as one end of a socket pair.
     #[must_use]
     pub fn from_stream(stream: UnixStream) -> Client {
-        let (input, events) = (Decoder::default(), VecDeque::new());
+        Client::over(Box::new(stream))
+    }
+
+    fn over(stream: Box<dyn Link>) -> Client {
         Client {
             stream,
-            input,
-            events,
+            input: Decoder::default(),
+            events: VecDeque::new(),
+            waiting: HashSet::new(),
             tx: 0,
             next_req: 1,
         }
@@ -263,9 +301,30 @@ impl Client {
     pub fn unwatch(&mut self, path: &str, token: &str) -> Result<(), ClientError> {
         let args = [path.as_bytes(), token.as_bytes()];
         self.request(MsgType::UNWATCH, "UNWATCH", path, &args)?;
-        self.events
-            .retain(|event| event.token != token || !is_below(&event.path, path));
+        let others = |event: &WatchEvent| event.token != token || !is_below(&event.path, path);
+        self.events.retain(others);
+        self.waiting.retain(others);
         Ok(())
+    }
+
+    /// Whether a domain runs: it was introduced to xenstore and is neither released nor dying.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn is_introduced(&mut self, domid: DomId) -> Result<bool, ClientError> {
+        let id = domid.0.to_string();
+        let what = "IS_DOMAIN_INTRODUCED";
+        let kind = MsgType::IS_DOMAIN_INTRODUCED;
+        let reply = self.request(kind, what, &id, &[id.as_bytes()])?;
+        Ok(reply.first() == Some(&b'T'))
+    }
+
+    /// The next event that is here already. `None`: poll the descriptor ([`AsFd`]) for the next.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn try_event(&mut self) -> Result<Option<WatchEvent>, ClientError> {
+        self.next_event(Some(Duration::ZERO))
     }
 
     /// The next event of any watch; `None` when `timeout` has passed.
@@ -285,7 +344,11 @@ impl Client {
                 return Err(ClientError::Protocol("nothing"));
             }
         }
-        Ok(self.events.pop_front())
+        let event = self.events.pop_front();
+        if let Some(event) = &event {
+            self.waiting.remove(event);
+        }
+        Ok(event)
     }
 
     /// Runs `body` in a transaction, again if it met a conflict. An error of
@@ -388,10 +451,13 @@ impl Client {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         match message.strings().as_deref() {
             Some([path, token, ..]) => {
-                self.events.push_back(WatchEvent {
+                let event = WatchEvent {
                     path: text(path),
                     token: text(token),
-                });
+                };
+                if self.waiting.insert(event.clone()) {
+                    self.events.push_back(event);
+                }
                 Ok(true)
             }
             _ => Err(ClientError::Protocol("WATCH")),
@@ -405,11 +471,9 @@ impl Client {
             if let Some(message) = self.input.next_message()? {
                 return Ok(Some(message));
             }
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            if left == Some(Duration::ZERO) {
+            if deadline.is_some() && !readable(self.stream.as_fd(), deadline)? {
                 return Ok(None);
             }
-            self.stream.set_read_timeout(left)?;
             let space = self.input.space().min(buf.len());
             match self.stream.read(&mut buf[..space]) {
                 Ok(0) => return Err(io::Error::from(ErrorKind::UnexpectedEof).into()),
@@ -417,9 +481,32 @@ impl Client {
                     self.input.feed(&buf[..count]);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+}
+
+impl AsFd for Client {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+/// Whether there is something to read, or the other end is gone, by the deadline.
+fn readable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Result<bool> {
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        // Rounded up, or the last millisecond would be spent in a busy loop.
+        let timeout = left.map_or(PollTimeout::NONE, |left| {
+            PollTimeout::try_from(left.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
+        });
+        let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
+        match nix::poll::poll(&mut fds, timeout) {
+            Ok(0) if left.is_some_and(|left| !left.is_zero()) => {}
+            Ok(count) => return Ok(count > 0),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
 }
