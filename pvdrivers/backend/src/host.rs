@@ -9,8 +9,9 @@ use xen_sys::{DomId, EvtchnPort};
 /// A host: a process that owns a guest's memory (xenner), or a domain of Xen with gntdev and
 /// evtchn.
 pub trait Host: Clone + Send + Sync + 'static {
-    /// Maps what a domain grants.
-    type Grants: GrantMap<Page: HostPage + Send + 'static> + Clone + Send + 'static;
+    /// Maps what a domain grants. Its pages go from thread to thread, and those kept mapped are
+    /// shared between them.
+    type Grants: GrantMap<Page: HostPage + Send + Sync + 'static> + Clone + Send + 'static;
     /// An end of an event channel.
     type Channel: HostChannel;
 

@@ -5,12 +5,15 @@
 //! - [`manager`]: takes the devices of one host process through the handshake. Begin with
 //!   [`Manager::new`].
 //! - [`control`]: what other threads see of it and ask of it.
+//! - `loopback` (feature `loopback`): a host and its guest in this process, for tests.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod control;
 pub mod driver;
 pub mod host;
+#[cfg(feature = "loopback")]
+pub mod loopback;
 pub mod manager;
 
 pub use control::{Control, DeviceEntry};

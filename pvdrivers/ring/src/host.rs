@@ -29,6 +29,22 @@ pub trait GrantMap {
     fn map(&self, gref: GrantRef, access: Access) -> Result<Self::Page, GrantError>;
 }
 
+/// Grants pages of a front end's own domain to its back end's: what a front end needs besides an
+/// event channel. An instance belongs to that back end.
+pub trait GrantAccess {
+    /// A page of this domain's memory.
+    type Page: SharedPage;
+
+    /// Lets the back end map the page (`gnttab_grant_foreign_access`); `None` when the table is
+    /// full. With [`Access::Read`] the back end can only read it.
+    fn grant(&self, page: &Self::Page, access: Access) -> Option<GrantRef>;
+
+    /// Takes a grant back (`gnttab_end_foreign_access`). `false`: the back end still maps the page,
+    /// which must then not be used for anything else.
+    #[must_use = "a page that is still mapped must not be used for anything else"]
+    fn end(&self, gref: GrantRef) -> bool;
+}
+
 /// Why a grant could not be mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GrantError {
@@ -70,6 +86,22 @@ pub trait WaitChannel: EventChannel {
     /// # Errors
     /// The channel is closed or the host failed.
     fn wait(&self) -> Result<(), Errno>;
+}
+
+impl<D> GrantAccess for D
+where
+    D: core::ops::Deref,
+    D::Target: GrantAccess,
+{
+    type Page = <D::Target as GrantAccess>::Page;
+
+    fn grant(&self, page: &Self::Page, access: Access) -> Option<GrantRef> {
+        (**self).grant(page, access)
+    }
+
+    fn end(&self, gref: GrantRef) -> bool {
+        (**self).end(gref)
+    }
 }
 
 impl<D> EventChannel for D

@@ -37,6 +37,15 @@ impl IoVec {
         }
     }
 
+    /// Takes in `next` if it begins where this ends; whether it does.
+    pub fn join(&mut self, next: &Self) -> bool {
+        let adjacent = self.base.wrapping_add(self.len) == next.base;
+        if adjacent {
+            self.len += next.len;
+        }
+        adjacent
+    }
+
     /// Where it begins.
     pub fn base(&self) -> *mut u8 {
         self.base
@@ -52,8 +61,10 @@ impl IoVec {
 /// Memory lent to the host's kernel for a transfer.
 ///
 /// # Safety
-/// As long as the value lives, wherever it is moved to, each piece is mapped memory that may be
-/// written and of which no Rust reference exists; dropping the value is what ends the loan.
+/// As long as the value lives, wherever it is moved to, each piece is mapped memory of which no Rust
+/// reference exists; dropping the value is what ends the loan. The memory may be read, and written
+/// if that is what the transfer does which the value is handed over for: memory mapped for reading
+/// only is handed over for writing to a medium, never for reading from one.
 #[allow(unsafe_code)]
 pub unsafe trait IoBuffers: Send + 'static {
     /// The pieces in order.

@@ -3,7 +3,8 @@
 //! - [`page`]: the shared memory, reached by copies only: [`SharedPage`], [`RawPage`].
 //! - [`byte_ring`]: the console's and xenstore's byte rings.
 //! - [`sring`]: the request/response ring of `io/ring.h`.
-//! - [`host`]: what a back end needs of the machine it runs on: [`GrantMap`], [`EventChannel`].
+//! - [`host`]: what a back end needs of the machine it runs on: [`GrantMap`], [`EventChannel`];
+//!   and a front end of its kernel: [`GrantAccess`].
 //!
 //! The far end is not trusted. Each end keeps its own indices privately, reads only the far end's
 //! index from the page, and refuses one that claims more than the ring holds
@@ -24,7 +25,7 @@ pub mod sring;
 
 pub use byte_ring::{ByteRing, Consumer, Producer};
 pub use error::RingError;
-pub use host::{Access, EventChannel, GrantMap, WaitChannel};
+pub use host::{Access, EventChannel, GrantAccess, GrantMap, WaitChannel};
 pub use iovec::{IoBuffers, IoVec};
 pub use page::{HostPage, PageRun, RawPage, SharedPage, WordPage};
 pub use sring::{BackRing, FrontRing};

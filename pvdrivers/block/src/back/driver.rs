@@ -1,0 +1,253 @@
+//! A virtual block device at each step of the handshake.
+
+use std::sync::Arc;
+
+use pv_backend::driver::Publish;
+use pv_backend::{DeviceError, DeviceId, Driver, Host, Nodes, Reporter};
+use pv_ring::{Access, GrantMap};
+use pv_stats::Source;
+use pv_xenbus::XenbusState;
+
+use super::Settings;
+use super::medium::{Medium, MediumInfo};
+use super::nodes::{BackConfig, FrontConfig, QueueConfig, features};
+use super::queue::{BlockQueue, MediumQueue, PageOf, QueueParts};
+use super::request::Geometry;
+use super::stats::{State, VbdStats};
+use super::worker::Worker;
+use crate::wire::Abi;
+
+/// Opens what the back end's nodes (`params`, `type`, `mode`, ...) name; `None`: an empty drive.
+pub type OpenMedium<M> = Box<dyn FnMut(&Nodes) -> Result<Option<M>, DeviceError> + Send>;
+
+/// The back end of one disk.
+pub struct VbdDriver<H: Host, M: Medium> {
+    id: DeviceId,
+    settings: Settings,
+    open_medium: OpenMedium<M>,
+    /// From `open` on.
+    opened: Option<Opened<M>>,
+    stats: Arc<VbdStats>,
+    workers: Vec<Worker<H>>,
+}
+
+struct Opened<M> {
+    config: BackConfig,
+    medium: Option<M>,
+    /// What the front end was told last.
+    info: Option<MediumInfo>,
+    reporter: Reporter,
+}
+
+impl<M: Medium> Opened<M> {
+    /// The medium as it is now and as the guest is to see it.
+    fn look(&mut self) {
+        self.info = self.medium.as_ref().map(|medium| {
+            let looked = medium.refresh();
+            self.seen(looked.unwrap_or_else(|error| {
+                tracing::warn!("{}: no look at the medium: {error}", self.config.name);
+                medium.info()
+            }))
+        });
+    }
+
+    fn seen(&self, mut info: MediumInfo) -> MediumInfo {
+        info.readonly |= self.config.readonly;
+        let discard = self.config.discard && !info.readonly;
+        info.discard = info.discard.filter(|_| discard);
+        info
+    }
+}
+
+impl<H: Host, M: Medium> VbdDriver<H, M> {
+    /// A device whose medium `open_medium` opens, at first and whenever its nodes change.
+    pub fn new(id: DeviceId, settings: Settings, open_medium: OpenMedium<M>) -> Self {
+        Self {
+            stats: Arc::new(VbdStats::new(id.devid)),
+            id,
+            settings,
+            open_medium,
+            opened: None,
+            workers: Vec::new(),
+        }
+    }
+
+    fn opened(&mut self) -> Result<&mut Opened<M>, DeviceError> {
+        let unopened = || DeviceError("The device has no back end yet".to_owned());
+        self.opened.as_mut().ok_or_else(unopened)
+    }
+
+    fn geometry(&self) -> Geometry {
+        Geometry {
+            medium: self.opened.as_ref().and_then(|opened| opened.info),
+            max_indirect_segments: self.settings.max_indirect_segments,
+        }
+    }
+
+    /// The way to the medium for one more queue.
+    fn medium_queue(&self, depth: usize) -> Result<Option<MediumQueue<H>>, DeviceError> {
+        let medium = self
+            .opened
+            .as_ref()
+            .and_then(|opened| opened.medium.as_ref());
+        let queue = medium.map(|medium| medium.queue(depth)).transpose();
+        queue.map_err(|error| DeviceError(format!("The medium cannot be used: {error}")))
+    }
+
+    fn start(
+        &mut self,
+        host: &H,
+        front: &FrontConfig,
+        index: usize,
+        counters: Arc<super::QueueCounters>,
+    ) -> Result<(), DeviceError> {
+        let domid = self.id.domid;
+        let QueueConfig { ring, port } = &front.queues[index];
+        let grants = host.grants(domid);
+        let grants = grants.map_err(|e| DeviceError(format!("No grants of {domid}: {e}")))?;
+        let pages = ring.iter().map(|gref| grants.map(*gref, Access::ReadWrite));
+        let pages: Vec<PageOf<H>> = pages
+            .collect::<Result<_, _>>()
+            .map_err(|error| DeviceError(format!("The ring cannot be mapped: {error}")))?;
+        let channel = host.bind(domid, *port);
+        let channel = channel
+            .map_err(|error| DeviceError(format!("Port {port} cannot be bound: {error}")))?;
+        let mut queue = BlockQueue::new(QueueParts {
+            ring: pages,
+            abi: front.abi,
+            channel,
+            grants,
+            persistent_grants: match front.persistent {
+                true => self.settings.persistent_grants,
+                false => 0,
+            },
+            counters,
+        })
+        .map_err(|error| DeviceError(format!("The ring is unusable: {error}")))?;
+        let medium = self.medium_queue(queue.depth())?;
+        queue.set_medium(medium, self.geometry());
+        let name = format!("vbd{}.{}-{index}", domid, self.id.devid);
+        let reporter = self.opened()?.reporter.clone();
+        let worker = Worker::start(name, queue, reporter);
+        let worker = worker.map_err(|e| DeviceError(format!("No thread for a queue: {e}")))?;
+        self.workers.push(worker);
+        Ok(())
+    }
+
+    /// The toolstack has put another medium in, or taken it out.
+    fn change_medium(&mut self, back: &Nodes, config: BackConfig) -> Result<(), DeviceError> {
+        let medium = (self.open_medium)(back)?;
+        let opened = self.opened()?;
+        opened.medium = medium;
+        opened.config = config;
+        opened.look();
+        let geometry = self.geometry();
+        for worker in &self.workers {
+            worker.set_medium(self.medium_queue(worker.depth())?, geometry);
+        }
+        Ok(())
+    }
+
+    /// The properties as they are now, and the state once more: that is what tells a front end to
+    /// read them again.
+    fn republish(&self) -> Publish {
+        let Some(opened) = &self.opened else {
+            return Publish::new();
+        };
+        let mut nodes = opened.config.properties(opened.info.as_ref());
+        if !self.workers.is_empty() {
+            let state = XenbusState::Connected.as_str().to_owned();
+            nodes.push(("state".to_owned(), state));
+        }
+        nodes
+    }
+}
+
+impl<H: Host, M: Medium> Driver<H> for VbdDriver<H, M> {
+    fn open(&mut self, back: &Nodes, reporter: Reporter) -> Result<Publish, DeviceError> {
+        let config = BackConfig::parse(back);
+        let mut opened = Opened {
+            medium: (self.open_medium)(back)?,
+            config,
+            info: None,
+            reporter,
+        };
+        opened.look();
+        self.stats.set_name(opened.config.name.clone());
+        self.stats.set_state(State::Waiting);
+        self.opened = Some(opened);
+        let mut nodes = features(&self.settings);
+        nodes.extend(self.republish());
+        Ok(nodes)
+    }
+
+    fn connect(&mut self, host: &H, front: &Nodes) -> Result<Publish, DeviceError> {
+        self.disconnect();
+        let front = FrontConfig::parse(front, &self.settings)?;
+        let opened = self.opened()?;
+        opened.look();
+        let counters = self.stats.queues(front.queues.len());
+        for (index, counters) in counters.into_iter().enumerate() {
+            if let Err(error) = self.start(host, &front, index, counters) {
+                self.disconnect();
+                return Err(error);
+            }
+        }
+        self.stats.set_state(State::Connected);
+        tracing::info!(
+            "vbd {} of domain {}: {} queue(s), {} ring page(s), {}{}",
+            self.id.devid,
+            self.id.domid,
+            front.queues.len(),
+            front.queues[0].ring.len(),
+            match front.abi {
+                Abi::X86_64 => "64-bit",
+                Abi::X86_32 => "32-bit",
+            },
+            if front.persistent {
+                ", persistent grants"
+            } else {
+                ""
+            },
+        );
+        let Some(opened) = &self.opened else {
+            return Ok(Publish::new());
+        };
+        Ok(opened.config.properties(opened.info.as_ref()))
+    }
+
+    /// Waits for what the medium has in flight: until then it may access the guest's pages.
+    fn disconnect(&mut self) {
+        for worker in &self.workers {
+            worker.stop();
+        }
+        self.workers.clear();
+        self.stats.queues(0);
+        self.stats.set_state(State::Closed);
+    }
+
+    fn changed(&mut self, back: &Nodes, _front: &Nodes) -> Result<Publish, DeviceError> {
+        let config = BackConfig::parse(back);
+        let opened = self.opened()?;
+        let (before, medium) = (opened.info, &opened.config.medium);
+        if config.medium != *medium {
+            self.change_medium(back, config)?;
+        } else {
+            opened.look();
+            let geometry = self.geometry();
+            if geometry.medium != before {
+                for worker in &self.workers {
+                    worker.set_geometry(geometry);
+                }
+            }
+        }
+        if self.geometry().medium == before {
+            return Ok(Publish::new());
+        }
+        Ok(self.republish())
+    }
+
+    fn stats(&self) -> Arc<dyn Source> {
+        self.stats.clone()
+    }
+}
