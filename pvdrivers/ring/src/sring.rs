@@ -201,11 +201,21 @@ impl<P: SharedPage, Req: Slot, Rsp: Slot> FrontRing<P, Req, Rsp> {
     /// # Errors
     /// As [`waiting`](Self::waiting).
     pub fn final_check(&mut self) -> Result<bool, RingError> {
-        if self.waiting()? > 0 {
+        self.final_check_for(1)
+    }
+
+    /// As [`final_check`](Self::final_check), but asks for `count` responses, 1 or more: fewer
+    /// notifications for an end that can do without some. No more than are outstanding will come.
+    ///
+    /// # Errors
+    /// As [`waiting`](Self::waiting).
+    pub fn final_check_for(&mut self, count: u32) -> Result<bool, RingError> {
+        if self.waiting()? >= count {
             return Ok(true);
         }
-        self.ring.ask(SRING_RSP_EVENT, self.rsp_cons);
-        Ok(self.waiting()? > 0)
+        let last = self.rsp_cons.wrapping_add(count.max(1) - 1);
+        self.ring.ask(SRING_RSP_EVENT, last);
+        Ok(self.waiting()? >= count)
     }
 }
 
