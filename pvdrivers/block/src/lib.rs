@@ -3,6 +3,7 @@
 //! - [`front`]: a front end for test guests, without `std` and without an allocator. Begin with
 //!   [`front::FrontQueue`].
 //! - `back` (feature `back`, on by default): the back end. Begin with `back::VbdDriver`.
+//! - `loopback` (feature `loopback`): both in one process, with a disk in memory.
 //! - [`wire`]: what both have in common: the layouts of a slot.
 //!
 //! Neither end trusts the other: what lies in shared memory is copied once, checked once, and an
@@ -13,4 +14,6 @@
 #[cfg(feature = "back")]
 pub mod back;
 pub mod front;
+#[cfg(feature = "loopback")]
+pub mod loopback;
 pub mod wire;

@@ -6,7 +6,9 @@
 //! - `chains`: packets out of the transmit ring, each slot taken once and checked.
 //! - `tx`, `rx`: the two directions. Payload stays where the guest has it; the link reads and
 //!   writes the granted pages.
-//! - `credit`, `filter`: rate limits, and which frames a guest gets and may send.
+//! - `offload`: checksums left out and large segments, in each side's words.
+//! - `link`: the calls of the link, which reads and writes the guest's memory.
+//! - `shared`, `credit`: filters, link state and the rate limit, common to a card's queues.
 //! - [`stats`]: the counters.
 //!
 //! What a front end does wrong has two fates, drawn as Linux's netback draws them. A packet that
@@ -14,9 +16,22 @@
 //! more (indices, a packet cut short by the end of the requests, unknown extra information, a slot
 //! that exceeds its page) ends the device: [`pv_backend::Reporter::failed`].
 
+mod chains;
+mod credit;
 pub mod driver;
+mod link;
 pub mod nodes;
+mod offload;
+mod queue;
+mod rx;
+mod shared;
 pub mod stats;
+mod tx;
 
+#[cfg(any(test, feature = "loopback"))]
+pub use driver::Stepper;
 pub use driver::{Network, VifDriver, VifSpec};
 pub use nodes::Rate;
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@
 //!   [`back::VifDriver`].
 //! - [`headers`]: where a frame's headers end, and its transport checksum.
 //! - [`extra`]: what the slots of extra information say.
+//! - `loopback` (feature `loopback`): both ends in one process, for tests.
 //!
 //! Directions are the guest's everywhere: it transmits (`tx`) and receives (`rx`).
 #![cfg_attr(not(any(test, feature = "back")), no_std)]
@@ -15,6 +16,8 @@ pub mod back;
 pub mod extra;
 pub mod front;
 pub mod headers;
+#[cfg(any(test, feature = "loopback"))]
+pub mod loopback;
 
 /// Bytes of an Ethernet header.
 pub const ETH_HLEN: usize = 14;

@@ -1,7 +1,7 @@
 //! macvtap interfaces: a station of their own on a host interface.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use netlink_packet_route::link::{LinkAttribute, MacVtapMode};
@@ -48,8 +48,13 @@ pub(crate) fn open(
     let device = PathBuf::from(format!("/dev/tap{}", made.index));
     let flags = tap::FLAGS | libc::IFF_MULTI_QUEUE;
     let queue = |_| {
-        tap::attach(&device, name, flags)
-            .map_err(NetdevError::denied(format!("Opening {}", device.display())))
+        let denied = || NetdevError::denied(format!("Opening {}", device.display()));
+        let fd = tap::attach(&device, name, flags).map_err(denied())?;
+        // In a container the file could be that of another network's interface.
+        match tap::interface(fd.as_fd()) {
+            Some(other) if other == *name => Ok(fd),
+            _ => Err(denied()(io::ErrorKind::NotFound.into())),
+        }
     };
     let fds = (0..request.queues).map(queue).collect::<Result<_, _>>()?;
     description.mac = description.mac.or(made.mac);

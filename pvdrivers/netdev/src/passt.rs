@@ -41,10 +41,19 @@ impl Passt {
         mtu: Option<u32>,
         mac: Option<MacAddress>,
     ) -> Result<(OwnedFd, Self), NetdevError> {
+        Self::start_as("passt", spec, mtu, mac)
+    }
+
+    fn start_as(
+        program: &str,
+        spec: &UserSpec,
+        mtu: Option<u32>,
+        mac: Option<MacAddress>,
+    ) -> Result<(OwnedFd, Self), NetdevError> {
         let failed = || NetdevError::host("start passt");
         let (ours, theirs) = UnixStream::pair().map_err(failed())?;
         let (complaints, stderr) = Complaints::new().map_err(failed())?;
-        let mut command = Command::new("passt");
+        let mut command = Command::new(program);
         command
             .args(arguments(spec, mtu, theirs.as_raw_fd()))
             .stdin(Stdio::null())
@@ -70,6 +79,11 @@ impl Passt {
         Ok((ours.into(), passt))
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Readable when it has ended.
     pub fn ended(&self) -> std::os::fd::BorrowedFd<'_> {
         self.pidfd.as_fd()
@@ -83,12 +97,19 @@ impl Passt {
 
     fn reason(&self, status: String) -> NetdevError {
         let said = self.complaints.read();
+        // Debian's passt complains of having no syslog wherever there is none.
+        let lines = said.split("; ").filter(|line| !line.ends_with("to syslog"));
+        let mut said = lines.collect::<Vec<_>>().join("; ");
+        if said.is_empty() {
+            said.push_str("it said nothing");
+        }
         NetdevError::Passt { status, said }
     }
 
     /// Why it did not begin.
     fn gave_up(&mut self) -> NetdevError {
-        match wait(&mut self.child, Duration::ZERO) {
+        // Its sockets close a moment before it is gone.
+        match wait(&mut self.child, Duration::from_secs(1)) {
             Ok(Some(status)) => self.reason(status.to_string()),
             _ => self.reason(format!("no answer in {} s", START.as_secs())),
         }
@@ -101,7 +122,10 @@ impl Passt {
         for frame in [probe::arp(mac), probe::neighbour(mac)] {
             let mut bytes = (frame.len() as u32).to_be_bytes().to_vec();
             bytes.extend(frame);
-            (&*socket).write_all(&bytes)?;
+            match (&*socket).write_all(&bytes) {
+                Err(error) if has_gone(&error) => return Ok(false),
+                result => result?,
+            }
         }
         let left = || deadline.saturating_duration_since(Instant::now());
         while !left().is_zero() {
@@ -133,9 +157,15 @@ fn take_frame(mut socket: &UnixStream, limit: Duration) -> io::Result<bool> {
     socket.set_read_timeout(None)?;
     match result {
         Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) if has_gone(&error) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Whether an error of our end tells that the other one is closed.
+fn has_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    [BrokenPipe, ConnectionReset, UnexpectedEof].contains(&error.kind())
 }
 
 /// Its command line.
@@ -210,17 +240,37 @@ mod probe {
         ethernet([0xff; 6], mac, 0x0806, &payload)
     }
 
-    /// Who has fe80::1? From the unspecified address, as for a duplicate address (RFC 4862).
+    /// Who has fe80::1 (RFC 4861)? Asked from the address that follows from the Ethernet address.
     pub(super) fn neighbour(mac: Option<MacAddress>) -> Vec<u8> {
         let target = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
         let group = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0, 0, 1];
+        let [a, b, c, d, e, f] = source(mac);
+        let own = [
+            0xfe,
+            0x80,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            a ^ 2,
+            b,
+            c,
+            0xff,
+            0xfe,
+            d,
+            e,
+            f,
+        ];
         let mut message = vec![135, 0, 0, 0, 0, 0, 0, 0];
         message.extend(target);
-        let pseudo = [&[0; 16], &group[..], &[0, 24, 0, 58]].concat();
+        message.extend([1, 1, a, b, c, d, e, f]);
+        let pseudo = [&own, &group[..], &[0, 32, 0, 58]].concat();
         let sum = checksum(&[pseudo, message.clone()].concat());
         message[2..4].copy_from_slice(&sum.to_be_bytes());
-        let mut packet = vec![0x60, 0, 0, 0, 0, 24, 58, 255];
-        packet.extend([0; 16]);
+        let mut packet = vec![0x60, 0, 0, 0, 0, 32, 58, 255];
+        packet.extend(own);
         packet.extend(group);
         packet.extend(message);
         ethernet([0x33, 0x33, 0xff, 0, 0, 1], mac, 0x86dd, &packet)
@@ -234,5 +284,44 @@ mod probe {
             .sum();
         let sum = (sum & 0xffff) + (sum >> 16);
         !((sum & 0xffff) + (sum >> 16)) as u16
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(program: &str) -> NetdevError {
+        let started = Passt::start_as(program, &UserSpec::default(), None, None);
+        started.map(drop).unwrap_err()
+    }
+
+    #[test]
+    fn without_passt_the_message_names_the_package() {
+        let text = refused("passt-that-is-not-installed").to_string();
+        assert!(text.contains("apt install passt"), "{text}");
+        assert!(text.contains("--nic bridge="), "{text}");
+    }
+
+    #[test]
+    fn a_program_that_gives_up_is_noticed_at_once() {
+        let before = Instant::now();
+        let text = refused("false").to_string();
+        assert_eq!(text, "passt gave up (exit status: 1): it said nothing");
+        assert!(before.elapsed() < START);
+    }
+
+    #[test]
+    fn its_command_line() {
+        let text = "user,hostfwd=tcp:2222:22,hostfwd=udp:0.0.0.0:53:53,dns=9.9.9.9,ipv4";
+        let spec: crate::NicSpec = text.parse().unwrap();
+        let crate::NetdevSpec::User(user) = spec.netdev else {
+            panic!("no user network");
+        };
+        assert_eq!(
+            arguments(&user, None, 5).join(" "),
+            "--foreground --quiet --stderr --fd 5 --mtu 65520 --dns 9.9.9.9 \
+             --tcp-ports 127.0.0.1/2222:22 --udp-ports 53:53 --ipv4-only --no-map-gw"
+        );
     }
 }

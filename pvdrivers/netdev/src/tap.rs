@@ -53,7 +53,7 @@ pub(crate) fn open(
     }
     let failed = || NetdevError::host(format!("look for the interface {name}"));
     let netlink = Netlink::new().map_err(failed())?;
-    if let (Some(bridge), false) = (&spec.bridge, spec.create) {
+    if let (Some(bridge), false, None) = (&spec.bridge, spec.create, &spec.script) {
         bridge::require(&netlink, bridge)?; // Before anything is made.
     }
     let persistent = netlink.find(name).map_err(failed())?.is_some();
@@ -158,6 +158,11 @@ pub(crate) fn attach(device: &Path, name: &str, flags: libc::c_int) -> io::Resul
     tun::set_header(fd.as_fd(), VNET_HEADER)?;
     set_offload(fd.as_fd(), Offloads::NONE)?;
     Ok(fd)
+}
+
+/// Name of the interface that a device belongs to.
+pub(crate) fn interface(fd: BorrowedFd<'_>) -> Option<String> {
+    tun::attached(fd).ok().map(|(name, _)| name)
 }
 
 /// Makes a tap device that was opened elsewhere fit for a link. `None` if it is none; otherwise

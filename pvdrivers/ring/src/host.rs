@@ -27,6 +27,20 @@ pub trait GrantMap {
     /// The grant is unknown, not for this domain, or not for this access; or the host cannot map.
     /// A front end causes these at will: count them, do not log each.
     fn map(&self, gref: GrantRef, access: Access) -> Result<Self::Page, GrantError>;
+
+    /// Maps several, in one step where the host can, and hands each to `each` in order. Pages that
+    /// were mapped together may stay mapped until the last of them is dropped: drop all before
+    /// telling the front end of any.
+    fn map_many(
+        &self,
+        grefs: &[GrantRef],
+        access: Access,
+        mut each: impl FnMut(Result<Self::Page, GrantError>),
+    ) {
+        for gref in grefs {
+            each(self.map(*gref, access));
+        }
+    }
 }
 
 /// Grants pages of a front end's own domain to its back end's: what a front end needs besides an

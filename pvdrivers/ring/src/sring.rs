@@ -307,6 +307,11 @@ impl<P: SharedPage, Req: Slot, Rsp: Slot> BackRing<P, Req, Rsp> {
         Ok(())
     }
 
+    /// Responses pushed and not yet visible.
+    pub fn unpublished(&self) -> u32 {
+        self.rsp_prod_pvt.wrapping_sub(self.rsp_prod)
+    }
+
     /// Makes the pushed responses visible; whether to notify the front end
     /// (`RING_PUSH_RESPONSES_AND_CHECK_NOTIFY`).
     #[must_use = "the front end sleeps until notified"]

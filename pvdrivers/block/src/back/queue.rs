@@ -192,7 +192,7 @@ impl<H: Host> BlockQueue<H> {
         let mut moved = self.complete();
         self.advance();
         let taken = self.take();
-        self.kick();
+        // What is answered at once needs no kick.
         moved |= self.complete();
         self.kick();
         self.counters.in_flight.set(self.ring.in_flight().into());
@@ -451,6 +451,7 @@ impl<H: Host> BlockQueue<H> {
 
     fn kick(&mut self) {
         if std::mem::take(&mut self.kick)
+            && self.submitted > 0
             && let Some(medium) = &mut self.medium
         {
             medium.kick();

@@ -2,16 +2,26 @@
 
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use pv_backend::driver::Publish;
 use pv_backend::{DeviceError, Driver, Host, Nodes, Reporter};
 use pv_netdev::{Link, Offloads};
+use pv_ring::{Access, BackRing, GrantMap};
 use pv_stats::Source;
 use xen_sys::DomId;
 
-use super::nodes::{BackNodes, FrontNodes, features};
+use super::nodes::{BackNodes, FrontNodes, QueueNodes, features};
+use super::offload::FrontTakes;
+use super::queue::Queue;
+use super::rx::{Rx, RxSpec};
+use super::shared::Shared;
 use super::stats::{Connection, VifStats};
+use super::tx::Tx;
+
+/// How long frames wait for the buffers of a front end that does not tell of them.
+const POLL_INTERVAL: Duration = Duration::from_millis(30);
 
 /// What a network card is plugged into.
 pub trait Network: Send {
@@ -72,6 +82,13 @@ pub struct VifDriver {
     stats: Arc<VifStats>,
     reporter: Option<Reporter>,
     back: BackNodes,
+    running: Option<Running>,
+}
+
+/// The queues of a connection.
+struct Running {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl VifDriver {
@@ -91,11 +108,192 @@ impl VifDriver {
             stats: Arc::new(stats),
             reporter: None,
             back: BackNodes::default(),
+            running: None,
         }
     }
 
     fn max_queues(&self) -> u32 {
         self.spec.max_queues.min(self.network.max_queues()).max(1)
+    }
+
+    fn stop(&mut self) {
+        let Some(running) = self.running.take() else {
+            return;
+        };
+        running.shared.stop();
+        for thread in running.threads {
+            if thread.join().is_err() {
+                tracing::error!("{}: a queue's thread has panicked", self.spec.name);
+            }
+        }
+    }
+
+    fn shared(&self, front: &FrontNodes) -> Result<Shared, DeviceError> {
+        let own = self.back.mac;
+        let source = own.filter(|_| self.spec.filter_sent);
+        let destination = own.filter(|_| self.spec.filter_received);
+        if own.is_none() && (self.spec.filter_sent || self.spec.filter_received) {
+            return Err(DeviceError("There is no address to filter by (mac)".into()));
+        }
+        let shared = Shared::new(source, destination)
+            .map_err(|error| DeviceError(format!("Cannot make an eventfd: {error}")))?;
+        shared.set_rate(self.back.rate);
+        shared.set_link_down(self.back.link_down);
+        shared.set_multicast_control(front.multicast_control);
+        Ok(shared)
+    }
+
+    /// Plugs the card in and makes its queues.
+    fn queues<H: Host>(
+        &mut self,
+        host: &H,
+        front: &Nodes,
+    ) -> Result<(Arc<Shared>, Vec<Queue<H>>), DeviceError> {
+        let front = FrontNodes::read(front, self.max_queues())?;
+        let links = self.network.open(front.queues.len() as u32);
+        let mut links =
+            links.map_err(|error| DeviceError(format!("Cannot reach the network: {error}")))?;
+        if links.len() != front.queues.len() {
+            let (have, want) = (links.len(), front.queues.len());
+            return Err(DeviceError(format!(
+                "The network has {have} links for {want} queues"
+            )));
+        }
+        let shared = Arc::new(self.shared(&front)?);
+        let mut queues = Vec::new();
+        for (at, mut link) in front.queues.iter().zip(links.drain(..)) {
+            let can = link.offloads();
+            let wanted = Offloads {
+                csum: can.csum && (front.accepts.csum || front.csum_v6),
+                tso4: can.tso4 && front.accepts.tso4,
+                tso6: can.tso6 && front.accepts.tso6,
+            };
+            link.accept(wanted)
+                .map_err(|error| DeviceError(format!("Cannot set up the link: {error}")))?;
+            queues.push(self.queue(host, &front, at, link, &shared)?);
+        }
+        Ok((shared, queues))
+    }
+
+    /// Maps a queue's rings and binds its event channels.
+    fn queue<H: Host>(
+        &self,
+        host: &H,
+        front: &FrontNodes,
+        at: &QueueNodes,
+        link: Box<dyn Link>,
+        shared: &Arc<Shared>,
+    ) -> Result<Queue<H>, DeviceError> {
+        let domid = self.spec.domid;
+        let grants = host.grants(domid).map_err(|error| {
+            DeviceError(format!(
+                "Cannot reach the grants of domain {domid}: {error}"
+            ))
+        })?;
+        let ring = |name, gref| {
+            let page = grants.map(gref, Access::ReadWrite);
+            page.map_err(|error| DeviceError(format!("The {name} ring cannot be mapped: {error}")))
+        };
+        let broken = |error| DeviceError(format!("A ring makes no sense: {error}"));
+        let bind = |port| {
+            let channel = host.bind(domid, port);
+            channel.map_err(|error| {
+                DeviceError(format!("Event channel {port} cannot be bound: {error}"))
+            })
+        };
+        let tx_ring = BackRing::attach(ring("transmit", at.tx_ring)?).map_err(broken)?;
+        let rx_ring = BackRing::attach(ring("receive", at.rx_ring)?).map_err(broken)?;
+        let notified = |timeout: Duration| match front.rx_notify {
+            true => timeout,
+            false => timeout.min(POLL_INTERVAL),
+        };
+        let offloads = link.offloads();
+        let spec = RxSpec {
+            takes: FrontTakes {
+                // Large segments are not expected of a link that has none.
+                offloads: Offloads {
+                    csum: front.accepts.csum,
+                    tso4: front.accepts.tso4 && offloads.tso4,
+                    tso6: front.accepts.tso6 && offloads.tso6,
+                },
+                csum_v6: front.csum_v6,
+                sg: front.sg,
+            },
+            mtu: self.back.mtu,
+            drain_timeout: notified(self.spec.drain_timeout),
+        };
+        Ok(Queue {
+            tx: Tx::new(tx_ring, grants.clone(), offloads),
+            rx: Rx::new(rx_ring, grants, spec),
+            tx_channel: bind(at.tx_port)?,
+            rx_channel: at.rx_port.map(bind).transpose()?,
+            link,
+            shared: shared.clone(),
+            counters: Arc::default(),
+        })
+    }
+
+    /// The thread of a queue.
+    fn start<H: Host>(
+        &self,
+        number: usize,
+        mut queue: Queue<H>,
+        reporter: Reporter,
+    ) -> Result<JoinHandle<()>, DeviceError> {
+        let name = format!("{}-q{number}", self.spec.name);
+        let thread = thread::Builder::new().name(name.clone());
+        let thread = thread.spawn(move || {
+            if let Err(error) = queue.serve() {
+                // What is mapped is unmapped before the device is closed.
+                drop(queue);
+                reporter.failed(DeviceError(format!("{name}: {error}")));
+            }
+        });
+        thread.map_err(|error| DeviceError(format!("Cannot start a thread: {error}")))
+    }
+}
+
+/// The queues of a card, without threads: for tests that want to know when what happens.
+#[cfg(any(test, feature = "loopback"))]
+pub struct Stepper<H: Host>(Vec<Queue<H>>);
+
+#[cfg(any(test, feature = "loopback"))]
+impl<H: Host> Stepper<H> {
+    /// A turn of each queue; whether there may be more to do.
+    ///
+    /// # Errors
+    /// The front end is broken or hostile: drop this.
+    pub fn turn(&mut self) -> Result<bool, DeviceError> {
+        let mut more = false;
+        for queue in &mut self.0 {
+            let turn = queue.turn();
+            more |= turn.map_err(|e| DeviceError(e.to_string()))?.is_none();
+        }
+        Ok(more)
+    }
+}
+
+#[cfg(any(test, feature = "loopback"))]
+impl VifDriver {
+    /// As [`Driver::connect`], but the caller serves the queues.
+    ///
+    /// # Errors
+    /// As [`Driver::connect`].
+    pub fn connect_stepping<H: Host>(
+        &mut self,
+        host: &H,
+        front: &Nodes,
+    ) -> Result<Stepper<H>, DeviceError> {
+        let (_, queues) = self.queues(host, front)?;
+        let counters = queues.iter().map(|queue| queue.counters.clone()).collect();
+        self.stats.set("connected", counters);
+        Ok(Stepper(queues))
+    }
+}
+
+impl Drop for VifDriver {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 
@@ -107,17 +305,45 @@ impl<H: Host> Driver<H> for VifDriver {
         Ok(features(self.network.offloads(), self.max_queues()))
     }
 
-    fn connect(&mut self, _host: &H, front: &Nodes) -> Result<Publish, DeviceError> {
-        let _front = FrontNodes::read(front, self.max_queues())?;
-        Err(DeviceError("Queues are not there yet".into()))
+    fn connect(&mut self, host: &H, front: &Nodes) -> Result<Publish, DeviceError> {
+        self.stop();
+        let reporter = self.reporter.clone();
+        let reporter = reporter.ok_or_else(|| DeviceError("The device is not open".into()))?;
+        let (shared, queues) = self.queues(host, front)?;
+        let counters = queues.iter().map(|queue| queue.counters.clone()).collect();
+        let mut running = Running {
+            shared,
+            threads: Vec::new(),
+        };
+        for (number, queue) in queues.into_iter().enumerate() {
+            match self.start(number, queue, reporter.clone()) {
+                Ok(thread) => running.threads.push(thread),
+                Err(error) => {
+                    self.running = Some(running);
+                    self.stop();
+                    return Err(error);
+                }
+            }
+        }
+        self.running = Some(running);
+        self.stats.set("connected", counters);
+        Ok(Vec::new())
     }
 
     fn disconnect(&mut self) {
+        self.stop();
         self.stats.set("closed", Vec::new());
     }
 
-    fn changed(&mut self, back: &Nodes, _front: &Nodes) -> Result<Publish, DeviceError> {
-        self.back = BackNodes::read(back);
+    fn changed(&mut self, back: &Nodes, front: &Nodes) -> Result<Publish, DeviceError> {
+        let back = BackNodes::read(back);
+        if let Some(running) = &self.running {
+            running.shared.set_rate(back.rate);
+            running.shared.set_link_down(back.link_down);
+            let multicast = super::nodes::multicast_control(front);
+            running.shared.set_multicast_control(multicast);
+        }
+        self.back = back;
         Ok(Vec::new())
     }
 

@@ -106,6 +106,11 @@ pub struct FrontNodes {
     pub multicast_control: bool,
 }
 
+/// Whether a front end receives only multicast frames it has asked for. It may change its mind.
+pub(super) fn multicast_control(nodes: &Nodes) -> bool {
+    unsigned(nodes, "request-multicast-control").is_some_and(|value| value != 0)
+}
+
 /// Where a queue's rings are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueNodes {
@@ -156,7 +161,7 @@ impl FrontNodes {
                 tso6: sg && csum_v6 && flag("feature-gso-tcpv6"),
             },
             csum_v6,
-            multicast_control: flag("request-multicast-control"),
+            multicast_control: multicast_control(nodes),
         })
     }
 }

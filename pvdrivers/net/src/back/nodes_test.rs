@@ -91,12 +91,12 @@ fn nonsense_is_refused() {
     }
     let directory = read(&[("multi-queue-num-queues", "2")]).unwrap_err();
     assert!(directory.0.contains("queue-0/"), "{directory}");
-    for missing in 0..PLAIN.len() {
+    for (missing, (key, _)) in PLAIN.iter().enumerate() {
         let mut some = PLAIN.to_vec();
         some.remove(missing);
         assert!(FrontNodes::read(&nodes(&some), 4).is_err(), "{missing}");
         for value in ["", "x", "-1", "4294967296"] {
-            some.push((PLAIN[missing].0, value));
+            some.push((key, value));
             assert!(
                 FrontNodes::read(&nodes(&some), 4).is_err()
                     || missing == 0 && value == "4294967296"

@@ -1,0 +1,63 @@
+//! The calls of the link, which reads and writes the guest's memory.
+//!
+//! Invariant: the pieces given to the link are made here from pages and buffers that the caller
+//! lends for the call, so they are mapped until it returns. Pages are never seen by a Rust
+//! reference (`HostPage`); a buffer is lent as `&mut`, so there is no other reference to it.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::ops::Range;
+
+use pv_netdev::{FrameInfo, Link};
+use pv_ring::{HostPage, IoVec};
+
+/// Pieces of a frame, kept to save the allocation.
+#[derive(Debug, Default)]
+pub(super) struct Pieces(Vec<IoVec>);
+
+impl Pieces {
+    /// Sends a frame: `head`, then bytes of pages.
+    ///
+    /// # Errors
+    /// The link's.
+    pub fn send<'a, P: HostPage + 'a>(
+        &mut self,
+        link: &mut dyn Link,
+        info: &FrameInfo,
+        head: &mut [u8],
+        pages: impl Iterator<Item = (&'a P, Range<usize>)>,
+    ) -> io::Result<()> {
+        self.0.clear();
+        self.0.push(IoVec::of_bytes(head));
+        self.0
+            .extend(pages.map(|(page, range)| IoVec::of(page, range)));
+        // SAFETY: the module's invariant; `head` and the pages are borrowed until we return.
+        let result = unsafe { link.send(info, &self.0) };
+        self.0.clear();
+        result
+    }
+
+    /// Receives a frame into whole pages, then into `rest` unless it is empty.
+    ///
+    /// # Errors
+    /// The link's.
+    pub fn recv<'a, P: HostPage + 'a>(
+        &mut self,
+        link: &mut dyn Link,
+        pages: impl Iterator<Item = &'a P>,
+        rest: &mut [u8],
+    ) -> io::Result<(usize, FrameInfo)> {
+        self.0.clear();
+        self.0
+            .extend(pages.map(|page| IoVec::of(page, 0..page.len())));
+        if !rest.is_empty() {
+            self.0.push(IoVec::of_bytes(rest));
+        }
+        let room: usize = self.0.iter().map(IoVec::len).sum();
+        // SAFETY: the module's invariant; the pages and `rest` are borrowed until we return.
+        let result = unsafe { link.recv(&self.0) };
+        self.0.clear();
+        // A link may be wrong, but nothing here reads behind the room.
+        result.map(|(len, info)| (len.min(room), info))
+    }
+}
