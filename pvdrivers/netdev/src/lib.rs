@@ -32,6 +32,7 @@ mod stream;
 mod sys;
 mod tap;
 mod unix;
+pub mod vif;
 mod vnet;
 
 pub use error::NetdevError;
@@ -43,9 +44,11 @@ pub use passt::Passt;
 pub use script::Script;
 pub use spec::{NetdevSpec, NicSpec, SpecError};
 
-/// The system calls of the links' methods, for a seccomp filter. Tap devices also use `ioctl` with
-/// `TUNSETOFFLOAD` (0x400454d0) in [`Link::accept`]. Waiting for a link's event and closing it come
-/// on top.
+/// The system calls of the links' methods, for a seccomp filter; on top come [`SET_OFFLOAD`],
+/// waiting for a link's event, closing it, and memory for what it holds.
 pub const SYSTEM_CALLS: [&str; 6] = [
     "readv", "writev", "recvmsg", "sendmsg", "recvfrom", "sendto",
 ];
+
+/// The only `ioctl` request: `TUNSETOFFLOAD`, of tap devices in [`Link::accept`].
+pub const SET_OFFLOAD: u64 = libc::TUNSETOFFLOAD;

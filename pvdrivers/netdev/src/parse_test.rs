@@ -70,7 +70,7 @@ fn every_kind() {
             name: Some("t0".into()),
             bridge: Some("br0".into()),
             create: true,
-            script: None,
+            ..TapSpec::default()
         }
     );
     assert_eq!(
@@ -165,5 +165,17 @@ fn a_specification_survives_json() {
             spec,
             "{json}"
         );
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_text_is_taken_or_refused_at_a_place(
+        text in "(user|tap|bridge|macvtap|unix|fd|é)([=:,]{1,2}(hostfwd|tcp|mode|mac|ipv4|[a-z0-9é:./\\[\\]]{0,6})){0,6}"
+    ) {
+        if let Err(error) = text.parse::<NicSpec>() {
+            assert!(text.get(error.range.clone()).is_some(), "{text}: {error:?}");
+            assert!(error.located(&text).to_string().lines().count() >= 3);
+        }
     }
 }

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{MacAddress, NetdevError, sys};
 
-/// How long a script may take, as libxl allows it.
-pub const LIMIT: Duration = Duration::from_secs(40);
+/// How long a script may take.
+const LIMIT: Duration = Duration::from_secs(40);
 
 /// Bytes of a child's complaints that are kept.
 const KEPT: usize = 4096;
@@ -90,7 +90,7 @@ impl Script {
         self
     }
 
-    /// Runs it to its end, [`LIMIT`] at most.
+    /// Runs it to its end, 40 seconds at most, as long as libxl waits.
     ///
     /// # Errors
     /// It could not be started, took too long or did not succeed.

@@ -14,6 +14,7 @@
 //!
 //! Options of every kind: `mac=ADDRESS` (the guest's), `mtu=BYTES`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::Range;
@@ -53,7 +54,8 @@ pub enum NetdevSpec {
     Macvtap(MacvtapSpec),
     /// A UNIX socket.
     Unix(UnixSpec),
-    /// Descriptors this process has already, one for each queue.
+    /// Descriptors this process has already, one for each queue. The card gets copies; whoever has
+    /// the originals closes them, or the far end never hears that the card is gone.
     Fd(Vec<RawFd>),
 }
 
@@ -129,6 +131,9 @@ pub struct TapSpec {
     pub create: bool,
     /// Configures the interface in our place.
     pub script: Option<PathBuf>,
+    /// Variables of the script besides those that [`Script`](crate::Script) tells of. They have no
+    /// textual form.
+    pub variables: BTreeMap<String, String>,
 }
 
 /// A macvtap interface.

@@ -88,7 +88,8 @@ pub(crate) fn open(
             )))?;
     }
     if let Some(path) = &spec.script {
-        let script = Script::tap(path, name, spec.bridge.as_deref(), wanted, description.mac);
+        let mut script = Script::tap(path, name, spec.bridge.as_deref(), wanted, description.mac);
+        script.variables.extend(spec.variables.clone());
         script.run()?;
         chores.script = Some(script.removing());
     }

@@ -88,6 +88,20 @@ pub fn recv(link: &mut dyn Link) -> (FrameInfo, Vec<u8>) {
     }
 }
 
+/// Waits for the link's end: the error that tells it.
+pub fn recv_end(link: &mut dyn Link) -> io::Error {
+    loop {
+        match try_recv(link, 65_536) {
+            Ok((_, frame)) => panic!("a frame of {} bytes", frame.len()),
+            // Children of other tests may have a copy of the other end until they exec.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                wait(link, PollFlags::POLLIN);
+            }
+            Err(error) => return error,
+        }
+    }
+}
+
 /// Receives the next frame for this address.
 pub fn recv_for(link: &mut dyn Link, mac: [u8; 6]) -> (FrameInfo, Vec<u8>) {
     let deadline = Instant::now() + LIMIT;

@@ -4,5 +4,6 @@
 mod common;
 mod macvtap;
 mod passt;
+mod sandbox;
 mod sockets;
 mod tap;

@@ -9,7 +9,7 @@ use nix::sys::socket::{
 };
 use pv_netdev::{FrameInfo, Link, NicSpec, Offloads, Opened, Request, open, pair};
 
-use crate::common::{large_segment, plain, recv, send, try_recv, try_send};
+use crate::common::{large_segment, plain, recv, recv_end, send, try_recv, try_send};
 
 const A: [u8; 6] = [2, 0, 0, 0, 0, 0xa];
 const B: [u8; 6] = [2, 0, 0, 0, 0, 0xb];
@@ -37,10 +37,7 @@ fn a_pair_keeps_what_is_known_of_a_frame() {
     send(&mut *a, &info, &frame);
     assert_eq!(recv(&mut *b), (info, frame));
     drop(a);
-    assert_eq!(
-        try_recv(&mut *b, 2000).unwrap_err().kind(),
-        ErrorKind::UnexpectedEof
-    );
+    assert_eq!(recv_end(&mut *b).kind(), ErrorKind::UnexpectedEof);
     let error = try_send(&mut *b, &info, &plain(B, A, 60)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
 }
@@ -85,7 +82,7 @@ fn frames_on_a_stream_in_any_cut() {
         assert!(recv(&mut *link).1 == *frame, "{} bytes", frame.len());
     }
     drop(writer.join().unwrap());
-    let error = try_recv(&mut *link, 2000).unwrap_err();
+    let error = recv_end(&mut *link);
     assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
 }
 
@@ -121,7 +118,7 @@ fn a_stream_cuts_no_frame_when_its_socket_is_full() {
 fn a_hostile_length_ends_the_stream() {
     let (mut link, mut peer) = stream();
     peer.write_all(&0xffff_fff0_u32.to_be_bytes()).unwrap();
-    let error = try_recv(&mut *link, 2000).unwrap_err();
+    let error = recv_end(&mut *link);
     assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
     assert!(error.to_string().contains("4294967280"), "{error}");
 }
@@ -189,10 +186,7 @@ fn sockets_at_a_path() {
     assert_eq!(recv(&mut *theirs).1, frame);
     nix::unistd::close(peer).unwrap();
     drop(theirs);
-    assert_eq!(
-        try_recv(&mut *ours, 2000).unwrap_err().kind(),
-        ErrorKind::UnexpectedEof
-    );
+    assert_eq!(recv_end(&mut *ours).kind(), ErrorKind::UnexpectedEof);
 
     let peer = UnixDatagram::bind(at("datagrams")).unwrap();
     let (there, here) = (at("datagrams"), at("own"));
@@ -234,4 +228,32 @@ fn what_is_no_link_is_refused() {
         text.starts_with("Descriptor 999999 cannot be used: EBADF"),
         "{text}"
     );
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_bytes_on_a_stream_are_frames_or_its_end(
+        parts in proptest::collection::vec((0_u32..70_000, 0_usize..200), 0..20)
+    ) {
+        let (mut link, mut peer) = stream();
+        for (length, bytes) in parts {
+            peer.write_all(&length.to_be_bytes()).unwrap();
+            peer.write_all(&vec![length as u8; bytes]).unwrap();
+        }
+        drop(peer);
+        loop {
+            match try_recv(&mut *link, 1514) {
+                Ok((_, frame)) => assert!((14..=1514).contains(&frame.len())),
+                Err(error) if error.kind() == ErrorKind::InvalidData => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    crate::common::wait(&*link, nix::poll::PollFlags::POLLIN);
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
+                    break;
+                }
+            }
+        }
+    }
 }
