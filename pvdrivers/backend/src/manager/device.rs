@@ -1,5 +1,6 @@
 //! One device: what is known of it, and the carrying out of its steps.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -11,7 +12,7 @@ use xt_xenstore::client::{Client, ClientError};
 
 use super::pace::Pace;
 use super::step::{Step, View, decide, is_live};
-use super::store::{self, Trouble};
+use super::store::{self, Published, Trouble};
 use crate::control::{Command, Control, DeviceEntry, Shared};
 use crate::driver::{DeviceError, DeviceId, Driver, Nodes, Reporter};
 use crate::host::Host;
@@ -52,6 +53,15 @@ pub(super) enum Outcome {
     Renewed,
 }
 
+impl From<Published> for Outcome {
+    fn from(published: Published) -> Self {
+        match published {
+            Published::Done | Published::Moved => Outcome::Again,
+            Published::Gone => Outcome::Gone,
+        }
+    }
+}
+
 /// Who serves the device.
 enum Serving<H: Host> {
     /// Nobody yet.
@@ -67,7 +77,10 @@ pub(super) struct Device<H: Host> {
     back: String,
     /// The front end's directory; empty before the first visit.
     front: String,
+    /// The state we have said last, or stand at.
     own: XenbusState,
+    /// The state in xenstore, as seen in this visit.
+    node: XenbusState,
     serving: Serving<H>,
     /// The driver's [`Driver::connect`] was called last.
     connected: bool,
@@ -85,6 +98,8 @@ pub(super) struct Device<H: Host> {
     look_front: bool,
     /// Call [`Driver::changed`] even without.
     nudged: bool,
+    /// Names of nodes the driver has us write.
+    published: BTreeSet<String>,
     /// The nodes as the driver knows them.
     seen_back: Nodes,
     seen_front: Nodes,
@@ -99,6 +114,7 @@ impl<H: Host> Device<H> {
             back: store::back_path(own, &id),
             front: String::new(),
             own: Initialising,
+            node: Initialising,
             serving: Serving::Nobody,
             connected: false,
             resumed: false,
@@ -110,6 +126,7 @@ impl<H: Host> Device<H> {
             look_back: false,
             look_front: false,
             nudged: false,
+            published: BTreeSet::new(),
             seen_back: Nodes::default(),
             seen_front: Nodes::default(),
             error: None,
@@ -119,9 +136,12 @@ impl<H: Host> Device<H> {
         }
     }
 
-    /// A node of the back end's directory has changed, or (empty) the directory.
+    /// A node of the back end's directory has been written, or (empty) the directory. The same
+    /// value again is news too: what the disk is on may have grown.
     pub fn note_back(&mut self, node: &str) {
-        self.look_back |= !HANDSHAKE.contains(&node);
+        self.look_back |= node.is_empty();
+        let ours = HANDSHAKE.contains(&node) || self.published.contains(node);
+        self.nudged |= !node.is_empty() && !ours;
     }
 
     /// Something in the front end's directory has changed.
@@ -189,6 +209,7 @@ impl<H: Host> Device<H> {
             return Ok(Outcome::Gone);
         };
         let node = XenbusState::parse(&node);
+        self.node = node;
         if self.front.is_empty() && !self.begin(store, desk, node)? {
             return Ok(Outcome::Rest);
         }
@@ -227,7 +248,7 @@ impl<H: Host> Device<H> {
             Step::Closing => {
                 // It may work on until it is closed, but not open again before it moves.
                 self.closed_at = Some(front);
-                self.enter(store, Closing, &[])
+                Ok(self.enter(store, Closing, &[])?.into())
             }
             Step::Close => {
                 self.disconnect();
@@ -235,7 +256,7 @@ impl<H: Host> Device<H> {
                     Closed | XenbusState::Unknown => None,
                     _ => Some(front),
                 });
-                self.enter(store, Closed, &[])
+                Ok(self.enter(store, Closed, &[])?.into())
             }
         }
     }
@@ -309,9 +330,13 @@ impl<H: Host> Device<H> {
         // To a front end that is connected already, `InitWait` would be a step back.
         let silent = std::mem::take(&mut self.resumed) && front == Connected;
         let state = if silent { Connected } else { InitWait };
-        let outcome = self.enter(store, state, &values)?;
-        self.own = InitWait;
-        Ok(outcome)
+        let published = self.enter(store, state, &values)?;
+        match published {
+            Published::Done => self.own = InitWait,
+            // Nobody has read what the driver has to say.
+            Published::Moved | Published::Gone => self.serving = Serving::Nobody,
+        }
+        Ok(published.into())
     }
 
     /// Begins the driver's life.
@@ -347,6 +372,8 @@ impl<H: Host> Device<H> {
         if desk.hotplug_scripts && !self.hotplug_done(store)? {
             return self.look(store);
         }
+        // Connected, but the state was not published, as it had moved.
+        self.disconnect();
         let front = store::read_nodes(store, &self.front)?;
         let Serving::Us(driver) = &mut self.serving else {
             return Ok(Outcome::Rest);
@@ -356,7 +383,7 @@ impl<H: Host> Device<H> {
         let values = driver.connect(&desk.host, &front)?;
         self.seen_front = of_driver(front);
         self.look_front = false;
-        self.enter(store, Connected, &values)
+        Ok(self.enter(store, Connected, &values)?.into())
     }
 
     /// Whether the toolstack's script, if there is one, is through.
@@ -372,21 +399,24 @@ impl<H: Host> Device<H> {
         store: &mut Client,
         state: XenbusState,
         values: &[(String, String)],
-    ) -> Result<Outcome, Trouble> {
-        if !store::publish(store, &self.back, values, Some(state))? {
-            return Ok(Outcome::Gone);
+    ) -> Result<Published, Trouble> {
+        let published = store::publish(store, &self.back, self.node, values, state)?;
+        if published != Published::Done {
+            return Ok(published);
         }
+        self.node = state;
         // What we wrote ourselves is no change to the driver.
         for (name, value) in values {
             let value = value.clone().into_bytes();
             self.seen_back.0.insert(name.clone(), value);
+            self.published.insert(name.clone());
         }
         self.seen_back = of_driver(std::mem::take(&mut self.seen_back));
         if self.own != state {
             tracing::debug!(device = %self.id, "{} -> {state}", self.own);
         }
         self.own = state;
-        Ok(Outcome::Again)
+        Ok(Published::Done)
     }
 
     /// Tells the driver of nodes that have changed.
@@ -421,7 +451,9 @@ impl<H: Host> Device<H> {
             return Ok(Outcome::Rest);
         }
         // The state is written again: that makes front ends look, at a disk's new size say.
-        self.enter(store, self.own, &values)
+        let published = self.enter(store, self.own, &values)?;
+        self.nudged |= published == Published::Moved;
+        Ok(published.into())
     }
 
     fn detach(
@@ -434,11 +466,18 @@ impl<H: Host> Device<H> {
         if force {
             self.disconnect();
             self.closed_at = Some(front);
-            return self.enter(store, Closed, &offline);
+            let published = self.enter(store, Closed, &offline)?;
+            if published == Published::Moved {
+                self.detach = Some(force);
+            }
+            return Ok(published.into());
         }
         // As the toolstack would: the rest follows.
-        let there = store::publish(store, &self.back, &offline, Some(Closing))?;
-        Ok(if there { Outcome::Again } else { Outcome::Gone })
+        let published = store::publish(store, &self.back, self.node, &offline, Closing)?;
+        if published == Published::Moved {
+            self.detach = Some(force);
+        }
+        Ok(published.into())
     }
 
     /// Closes because of an error. The driver goes; if the front end comes back, a new one begins.
@@ -483,12 +522,13 @@ impl<H: Host> Device<H> {
         let state = if is_live(front) { Closing } else { Closed };
         // Linux puts the error's number first; ours have none.
         let value = format!("{} {text}", Errno::EIO.0);
-        let outcome = self.enter(store, state, &[("error".to_owned(), value.clone())])?;
-        if outcome != Outcome::Gone {
+        let error = [("error".to_owned(), value.clone())];
+        let published = self.enter(store, state, &error)?;
+        if published == Published::Done {
             let path = store::error_path(desk.own, &self.id);
             store.write(&format!("{path}/error"), &value)?;
         }
-        Ok(outcome)
+        Ok(published.into())
     }
 
     /// Forgets the device.

@@ -67,9 +67,17 @@ pub(super) fn decide(view: &View) -> Step {
         }
         _ => {}
     }
-    // A front end that closed and opened again before we looked.
-    let unseen = matches!(own, Closed | Closing) && matches!(front, Initialised | Connected);
-    let own = if unseen && !held { Unknown } else { own };
+    // A front end that closed and opened again before we looked. One that we wait for to close may
+    // still be on its way to `Connected`.
+    let unseen = matches!(
+        (own, front),
+        (Closed, Initialised | Connected) | (Closing, Initialised)
+    );
+    let own = if unseen && !held && view.online {
+        Unknown
+    } else {
+        own
+    };
     match back_step(own, front) {
         BackStep::Publish if held => Step::Stay,
         BackStep::Publish if !view.online => close,
@@ -109,6 +117,7 @@ mod tests {
         };
         assert_eq!(asked(Connected, Connected), Step::Closing);
         assert_eq!(asked(Closing, Connected), Step::Stay);
+        assert_eq!(asked(Closing, Initialised), Step::Stay);
         assert_eq!(asked(Closing, Closed), Step::Close);
         for front in [Unknown, Initialising, InitWait, Closed] {
             assert_eq!(asked(InitWait, front), Step::Close, "{front}");

@@ -146,26 +146,38 @@ pub(super) fn read_nodes(store: &mut Client, root: &str) -> Result<Nodes, Troubl
     Ok(nodes)
 }
 
-/// Changes a device's directory in one transaction: removes and writes nodes, then the state. False
-/// if the device is gone meanwhile; it is not brought back.
+/// What came of publishing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Published {
+    /// It is written.
+    Done,
+    /// The device is gone; it is not brought back.
+    Gone,
+    /// The toolstack has written another state meanwhile: look again.
+    Moved,
+}
+
+/// Changes a device's directory in one transaction, if its state is still `known`: writes nodes,
+/// then the new state.
 pub(super) fn publish(
     store: &mut Client,
     dir: &str,
+    known: XenbusState,
     values: &[(String, String)],
-    state: Option<XenbusState>,
-) -> Result<bool, ClientError> {
+    state: XenbusState,
+) -> Result<Published, ClientError> {
     let node = format!("{dir}/state");
     store.transaction(|store| {
-        if value(store, &node)?.is_none() {
-            return Ok(false);
+        match value(store, &node)? {
+            None => return Ok(Published::Gone),
+            Some(value) if XenbusState::parse(&value) != known => return Ok(Published::Moved),
+            Some(_) => {}
         }
         for (name, value) in values {
             store.write(&format!("{dir}/{name}"), value)?;
         }
-        if let Some(state) = state {
-            store.write(&node, state.as_str())?;
-        }
-        Ok(true)
+        store.write(&node, state.as_str())?;
+        Ok(Published::Done)
     })
 }
 
