@@ -88,7 +88,12 @@ impl<G: GrantMap> Grants<G> {
         let Some(way) = oldest else {
             return self.map.map(gref, access).map(Lent::Once);
         };
-        let page = Arc::new(self.map.map(gref, Access::ReadWrite)?);
+        let page = match self.map.map(gref, Access::ReadWrite) {
+            Ok(page) => Arc::new(page),
+            // Granted for reading only: good for this request, not for any.
+            Err(_) if access == Access::Read => return self.map.map(gref, access).map(Lent::Once),
+            Err(error) => return Err(error),
+        };
         let new = Kept {
             gref,
             page: page.clone(),
