@@ -4,10 +4,35 @@
 //! buffers are guest memory, and gets each back as a [`Done`]. Nothing here copies data that the
 //! medium can take from where it is.
 
+#![deny(unsafe_code)]
+
+mod blocking;
+mod disk;
+mod engine;
+mod error;
+mod file;
+mod image;
+mod memory;
+mod nbd;
+mod null;
+mod opener;
+mod raw;
+mod slots;
+mod spec;
+mod sys;
+
 use std::io;
 use std::os::fd::BorrowedFd;
 
 use pv_ring::IoBuffers;
+
+pub use blocking::Blocking;
+pub use disk::{Discard, Disk, DiskInfo};
+pub use error::MediumError;
+pub use memory::Memory;
+pub use nbd::NbdUri;
+pub use opener::{FileMap, Opener, Paths};
+pub use spec::{Format, MediumSpec};
 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

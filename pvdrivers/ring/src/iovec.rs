@@ -46,6 +46,18 @@ impl IoVec {
         adjacent
     }
 
+    /// A part of the piece.
+    ///
+    /// # Panics
+    /// The range is not within the piece.
+    pub fn part(&self, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.len);
+        Self {
+            base: self.base.wrapping_add(range.start),
+            len: range.end - range.start,
+        }
+    }
+
     /// Where it begins.
     pub fn base(&self) -> *mut u8 {
         self.base

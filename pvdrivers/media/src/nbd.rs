@@ -1,0 +1,5 @@
+//! Network Block Devices.
+
+mod uri;
+
+pub use uri::NbdUri;
