@@ -100,6 +100,11 @@ fn frame(length: usize) -> (FrameInfo, Vec<u8>) {
     frame[12..15].copy_from_slice(&[8, 0, 0x45]);
     frame[16..18].copy_from_slice(&((length - 14) as u16).to_be_bytes());
     frame[22..24].copy_from_slice(&[64, 6]);
+    // Some hosts' bridges look at the header's checksum.
+    let words = frame[14..34].chunks_exact(2);
+    let sum: u32 = words.map(|w| u32::from(w[0]) << 8 | u32::from(w[1])).sum();
+    let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    frame[24..26].copy_from_slice(&sum.to_be_bytes());
     frame[46..48].copy_from_slice(&[0x50, 0x10]);
     let gso = Gso {
         v6: false,

@@ -76,8 +76,12 @@ fn make(netlink: &Netlink, name: &str) -> Result<Interface, NetdevError> {
     netlink.make_bridge(name).map_err(denied())?;
     let bridge = netlink.find(name).map_err(denied())?;
     let bridge = bridge.ok_or_else(|| denied()(std::io::ErrorKind::NotFound.into()))?;
-    let mark = vec![LinkAttribute::IfAlias(MADE.into())];
-    netlink.set(bridge.index, mark, true).map_err(denied())?;
+    let mut attributes = vec![LinkAttribute::IfAlias(MADE.into())];
+    // An address that was set stays; otherwise the bridge takes the lowest of its ports'.
+    attributes.extend(bridge.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
+    netlink
+        .set(bridge.index, attributes, true)
+        .map_err(denied())?;
     Ok(bridge)
 }
 

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod channel;
+pub mod debian;
 mod error;
 pub mod guest;
 pub mod initramfs;

@@ -290,7 +290,7 @@ impl Cache {
     }
 
     /// One process at a time fetches; the others then find what it left.
-    fn lock(&self) -> Result<Flock<fs::File>> {
+    pub(crate) fn lock(&self) -> Result<Flock<fs::File>> {
         let path = self.dir.join("lock");
         let file = fs::File::create(&path).map_err(Error::io("create", &path))?;
         Flock::lock(file, FlockArg::LockExclusive)

@@ -3,11 +3,12 @@
 //!
 //! As process 1 it mounts what programs expect, does what the kernel's command
 //! line says ([`init`]) and ends the machine. Otherwise its first argument is
-//! `checks` (see [`runner`]), `bench` (`bench`) or one that a check runs
-//! itself with ([`process::child`]).
+//! `checks` (see [`runner`]), `bench` (`bench`), `compute` ([`compute`]) or one
+//! that a check runs itself with ([`process::child`]).
 
 mod bench;
 mod compat;
+mod compute;
 mod cpu;
 mod faults;
 mod fpu;
@@ -55,9 +56,10 @@ fn main() -> ExitCode {
     match arguments.first().map(String::as_str) {
         Some("checks") => runner::main(&arguments[1..]),
         Some("bench") => bench::main(),
+        Some("compute") => compute::main(),
         Some("child") => process::child(&arguments[1..]),
         _ => {
-            eprintln!("Usage: workload checks [NAME...] | bench");
+            eprintln!("Usage: workload checks [NAME...] | bench | compute");
             ExitCode::from(2)
         }
     }

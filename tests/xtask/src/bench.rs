@@ -1,6 +1,9 @@
-//! `cargo xtask bench`: what a guest's system calls cost, where nothing, Xen and
-//! xenner lie between it and the machine. The clock counts instructions, so the
-//! figures repeat from run to run, however busy the host.
+//! `cargo xtask bench`: two tables.
+//!
+//! What a guest's system calls cost, where nothing, Xen and xenner lie between
+//! it and the machine: the clock counts instructions, so the figures repeat from
+//! run to run, however busy the host. And what a guest costs on this machine's
+//! own KVM ([`local`]).
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -11,9 +14,11 @@ use clap::{Args, ValueEnum};
 use regex::bytes::Regex;
 use xenner_rigs::packages::{self, Cache, Kernel, KernelFiles};
 use xenner_rigs::qemu::{Clock, QemuSpec};
-use xenner_rigs::{Domain, RigK, RigSpec, RigX, Shell, guest, xenner};
+use xenner_rigs::{Domain, RigK, RigSpec, RigX, Shell, guest, rig_l, xenner};
 
 use crate::HOST_PACKAGES;
+
+mod local;
 
 /// A benchmark of minutes: one emulated CPU, each instruction counted.
 const LIMIT: Duration = Duration::from_secs(1500);
@@ -43,7 +48,8 @@ enum Place {
 }
 
 /// The same kernel and program everywhere: one vCPU, 256 MiB, Debian's cloud
-/// kernel. Figures are instructions per operation.
+/// kernel. First instructions per operation, under emulation; then times and
+/// sizes on this machine's KVM.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Print JSON instead of a table
@@ -52,32 +58,50 @@ pub struct Arguments {
     /// Only these places
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["bare", "xen", "xenner"])]
     places: Vec<Place>,
+    /// Only what is measured on this machine's own KVM
+    #[arg(long, conflicts_with = "places")]
+    local: bool,
+    /// Guests booted on this machine's KVM
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
 }
 
 type Figures = BTreeMap<String, u64>;
 
 /// Runs the chore.
 pub fn main(arguments: &Arguments) -> Result<ExitCode> {
-    packages::install(HOST_PACKAGES)?;
     let cache = Cache::open()?;
     let kernel = cache.kernel(Kernel::CLOUD)?;
     let mut columns = Vec::new();
-    for &place in &arguments.places {
+    if !arguments.local {
+        packages::install(HOST_PACKAGES)?;
+        columns = measure(&kernel, &arguments.places)?;
+    }
+    let local = local::measure(&kernel, arguments.rounds)?;
+    if arguments.json {
+        println!("{}", json(&kernel.release, &columns, &local)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !columns.is_empty() {
+        println!("{}", table(&kernel.release, &columns));
+    }
+    print!("{}", local::table(&kernel.release, &local));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn measure(kernel: &KernelFiles, places: &[Place]) -> Result<Vec<(Place, Figures)>> {
+    let mut columns = Vec::new();
+    for &place in places {
         eprintln!("Measuring: {place:?}");
         let console = match place {
-            Place::Bare => bare(&kernel)?,
-            Place::Xen => xen(&kernel)?,
-            Place::Xenner => on_xenner(&kernel)?,
+            Place::Bare => bare(kernel)?,
+            Place::Xen => xen(kernel)?,
+            Place::Xenner => on_xenner(kernel)?,
         };
         let figures = read(&console).with_context(|| format!("{place:?} said:\n{console}"))?;
         columns.push((place, figures));
     }
-    if arguments.json {
-        println!("{}", json(&kernel.release, &columns)?);
-    } else {
-        print!("{}", table(&kernel.release, &columns));
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(columns)
 }
 
 fn spec() -> RigSpec {
@@ -175,7 +199,11 @@ fn read(console: &str) -> Result<Figures> {
     bail!("The benchmark did not finish")
 }
 
-fn json(release: &str, columns: &[(Place, Figures)]) -> Result<String> {
+fn json(
+    release: &str,
+    columns: &[(Place, Figures)],
+    local: &Result<Vec<local::Row>, rig_l::Skipped>,
+) -> Result<String> {
     let places: BTreeMap<_, _> = columns
         .iter()
         .map(|(place, figures)| (format!("{place:?}").to_lowercase(), figures))
@@ -184,6 +212,7 @@ fn json(release: &str, columns: &[(Place, Figures)]) -> Result<String> {
         "kernel": release,
         "unit": "instructions per operation",
         "places": places,
+        "local": local::json(local),
     });
     Ok(serde_json::to_string_pretty(&value)?)
 }

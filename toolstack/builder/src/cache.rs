@@ -9,7 +9,7 @@
 //! entry twice, and a reader sees a whole one or none.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,8 @@ use twox_hash::XxHash3_64;
 
 const MAGIC: &[u8; 8] = b"xtkern1\n";
 const HEADER: usize = 56;
+/// Bytes hashed at a time: they stay in the processor's cache.
+const READ: usize = 256 << 10;
 
 /// A directory of decompressed payloads.
 ///
@@ -37,6 +39,26 @@ impl Key {
     /// The key of a compressed payload.
     pub fn of(payload: &[u8]) -> Self {
         Self(*blake3::hash(payload).as_bytes())
+    }
+
+    /// The key of a compressed payload that is read once and not kept; its first bytes are in
+    /// `start`.
+    ///
+    /// # Errors
+    /// The reader's.
+    pub fn of_reader(start: &[u8], rest: impl Read) -> io::Result<Self> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(start);
+        let mut rest = io::BufReader::with_capacity(READ, rest);
+        loop {
+            let bytes = rest.fill_buf()?;
+            if bytes.is_empty() {
+                return Ok(Self(*hasher.finalize().as_bytes()));
+            }
+            let count = bytes.len();
+            hasher.update(bytes);
+            rest.consume(count);
+        }
     }
 }
 

@@ -8,7 +8,7 @@
 
 use std::mem::offset_of;
 
-use thiserror::Error;
+use pv_ring::{RingError, SharedPage};
 use xen_sys::io::xs_wire::{
     XENSTORE_CONNECTED, XENSTORE_ERROR_COMM, XENSTORE_ERROR_PROTO, XENSTORE_ERROR_RINGIDX,
     XENSTORE_RECONNECT, XENSTORE_RING_SIZE, XENSTORE_SERVER_FEATURE_ERROR,
@@ -29,64 +29,6 @@ const SERVER_FEATURES: usize = offset_of!(XenstoreDomainInterface, server_featur
 const CONNECTION: usize = offset_of!(XenstoreDomainInterface, connection);
 const ERROR: usize = offset_of!(XenstoreDomainInterface, error);
 
-/// The page cannot be reached, say because its frame is no memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("Xenstore page of the domain cannot be accessed.")]
-pub struct PageError;
-
-impl From<PageError> for ChannelError {
-    fn from(_: PageError) -> ChannelError {
-        ChannelError::Page
-    }
-}
-
-/// Access to the shared page; offsets are within
-/// [`XenstoreDomainInterface`]. Bytes are copied, never
-/// borrowed: the guest changes them meanwhile.
-pub trait SharedPage {
-    /// Reads an aligned word with acquire ordering.
-    ///
-    /// # Errors
-    /// [`PageError`].
-    fn load(&self, offset: usize) -> Result<u32, PageError>;
-
-    /// Writes an aligned word with release ordering.
-    ///
-    /// # Errors
-    /// [`PageError`].
-    fn store(&self, offset: usize, value: u32) -> Result<(), PageError>;
-
-    /// Copies bytes out.
-    ///
-    /// # Errors
-    /// [`PageError`].
-    fn read(&self, offset: usize, to: &mut [u8]) -> Result<(), PageError>;
-
-    /// Copies bytes in.
-    ///
-    /// # Errors
-    /// [`PageError`].
-    fn write(&self, offset: usize, from: &[u8]) -> Result<(), PageError>;
-}
-
-impl<P: SharedPage + ?Sized> SharedPage for Box<P> {
-    fn load(&self, offset: usize) -> Result<u32, PageError> {
-        (**self).load(offset)
-    }
-
-    fn store(&self, offset: usize, value: u32) -> Result<(), PageError> {
-        (**self).store(offset, value)
-    }
-
-    fn read(&self, offset: usize, to: &mut [u8]) -> Result<(), PageError> {
-        (**self).read(offset, to)
-    }
-
-    fn write(&self, offset: usize, from: &[u8]) -> Result<(), PageError> {
-        (**self).write(offset, from)
-    }
-}
-
 /// The two rings, seen from the server.
 #[derive(Debug)]
 struct Rings<P> {
@@ -99,7 +41,7 @@ struct Rings<P> {
 
 impl<P: SharedPage> Rings<P> {
     fn room(&self) -> Result<u32, ChannelError> {
-        let cons = self.page.load(RSP_CONS)?;
+        let cons = self.page.load_u32(RSP_CONS);
         Ok(SIZE - distance(self.rsp_prod, cons)?)
     }
 }
@@ -121,15 +63,15 @@ fn span(at: u32, len: u32) -> (usize, usize) {
 
 impl<P: SharedPage> Channel for Rings<P> {
     fn recv(&mut self, buf: &mut [u8]) -> Result<usize, ChannelError> {
-        let prod = self.page.load(REQ_PROD)?;
+        let prod = self.page.load_u32(REQ_PROD);
         let (offset, count) = span(self.req_cons, distance(prod, self.req_cons)?);
         let count = count.min(buf.len());
         if count == 0 {
             return Ok(0);
         }
-        self.page.read(REQ + offset, &mut buf[..count])?;
+        self.page.read(REQ + offset, &mut buf[..count]);
         self.req_cons = self.req_cons.wrapping_add(count as u32);
-        self.page.store(REQ_CONS, self.req_cons)?;
+        self.page.store_u32(REQ_CONS, self.req_cons);
         self.moved = true;
         Ok(count)
     }
@@ -140,9 +82,9 @@ impl<P: SharedPage> Channel for Rings<P> {
         if count == 0 {
             return Ok(0);
         }
-        self.page.write(RSP + offset, &buf[..count])?;
+        self.page.write(RSP + offset, &buf[..count]);
         self.rsp_prod = self.rsp_prod.wrapping_add(count as u32);
-        self.page.store(RSP_PROD, self.rsp_prod)?;
+        self.page.store_u32(RSP_PROD, self.rsp_prod);
         self.moved = true;
         Ok(count)
     }
@@ -161,11 +103,15 @@ impl<P: SharedPage> GuestRing<P> {
     /// a restored guest finds them unchanged; a fresh page is zero.
     ///
     /// # Errors
-    /// [`PageError`].
-    pub fn connect(server: &mut Server, who: Identity, page: P) -> Result<GuestRing<P>, PageError> {
+    /// [`RingError::TooSmall`].
+    pub fn connect(server: &mut Server, who: Identity, page: P) -> Result<GuestRing<P>, RingError> {
+        let (need, have) = (size_of::<XenstoreDomainInterface>(), page.len());
+        if have < need {
+            return Err(RingError::TooSmall { need, have });
+        }
         let features = XENSTORE_SERVER_FEATURE_RECONNECTION | XENSTORE_SERVER_FEATURE_ERROR;
-        page.store(SERVER_FEATURES, features)?;
-        let (req_cons, rsp_prod) = (page.load(REQ_CONS)?, page.load(RSP_PROD)?);
+        page.store_u32(SERVER_FEATURES, features);
+        let (req_cons, rsp_prod) = (page.load_u32(REQ_CONS), page.load_u32(RSP_PROD));
         let rings = Rings {
             page,
             req_cons,
@@ -199,20 +145,13 @@ impl<P: SharedPage> GuestRing<P> {
                 Closed::Wire(_) => XENSTORE_ERROR_PROTO,
                 _ => XENSTORE_ERROR_COMM,
             };
-            // A page out of reach cannot say so.
-            let _ = self.rings.page.store(ERROR, code);
+            self.rings.page.store_u32(ERROR, code);
         })
     }
 
     fn serve(&mut self, server: &mut Server) -> Result<Turn, Closed> {
-        if self
-            .rings
-            .page
-            .load(CONNECTION)
-            .map_err(ChannelError::from)?
-            == XENSTORE_RECONNECT
-        {
-            self.reconnect(server).map_err(ChannelError::from)?;
+        if self.rings.page.load_u32(CONNECTION) == XENSTORE_RECONNECT {
+            self.reconnect(server);
         }
         match server.pump(self.conn, &mut self.rings)? {
             Turn::Idle if server.has_output(self.conn) && self.rings.room()? > 0 => Ok(Turn::More),
@@ -220,14 +159,14 @@ impl<P: SharedPage> GuestRing<P> {
         }
     }
 
-    fn reconnect(&mut self, server: &mut Server) -> Result<(), PageError> {
+    fn reconnect(&mut self, server: &mut Server) {
         server.reset(self.conn);
         (self.rings.req_cons, self.rings.rsp_prod) = (0, 0);
         for field in [REQ_CONS, REQ_PROD, RSP_CONS, RSP_PROD] {
-            self.rings.page.store(field, 0)?;
+            self.rings.page.store_u32(field, 0);
         }
         self.rings.moved = true;
-        self.rings.page.store(CONNECTION, XENSTORE_CONNECTED)
+        self.rings.page.store_u32(CONNECTION, XENSTORE_CONNECTED);
     }
 
     /// Whether the guest has to be notified; asking resets it.

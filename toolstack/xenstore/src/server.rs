@@ -63,9 +63,6 @@ pub enum ChannelError {
         /// The consumer index found.
         cons: u32,
     },
-    /// The shared page cannot be reached.
-    #[error("Xenstore page of the domain cannot be accessed.")]
-    Page,
 }
 
 /// Why a connection ended.

@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
+use pv_ring::SharedPage;
 
 use crate::client::Client;
 use crate::perms::{DomId, Identity};
-use crate::ring::{GuestRing, PageError, SharedPage};
+use crate::ring::GuestRing;
 use crate::server::{Closed, Server, Turn};
 use crate::unix::{TOKENS, UnixServer};
 
@@ -95,7 +96,7 @@ impl Service {
     /// Serves a guest's ring and declares the domain introduced.
     ///
     /// # Errors
-    /// The page is out of reach or the doorbell cannot be polled.
+    /// The page is too small or the doorbell cannot be polled.
     pub fn add_guest(&mut self, domid: DomId, port: GuestPort) -> io::Result<()> {
         nix::fcntl::fcntl(
             &port.doorbell,
@@ -107,7 +108,7 @@ impl Service {
             .registry()
             .register(&mut SourceFd(&fd), token, Interest::READABLE)?;
         let ring = GuestRing::connect(&mut self.server, Identity::guest(domid), port.page)
-            .map_err(|error: PageError| io::Error::other(error))?;
+            .map_err(io::Error::other)?;
         let doorbell = File::from(port.doorbell);
         let guest = Guest {
             ring,

@@ -6,16 +6,16 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use pv_ring::{SharedPage, WordPage};
 use tempfile::TempDir;
 use xt_xenstore::DomId;
 use xt_xenstore::client::{Client, ClientError, WatchEvent};
 use xt_xenstore::perms::{Identity, Perm};
-use xt_xenstore::ring::{PageError, SharedPage};
 use xt_xenstore::server::Server;
 use xt_xenstore::service::{GuestPort, Handle, spawn};
 use xt_xenstore::unix::{UnixError, UnixServer};
@@ -291,35 +291,9 @@ fn back_ends_in_the_process_have_their_own_client() {
     );
 }
 
-/// A guest's page behind a lock, standing in for shared memory.
-#[derive(Clone)]
-struct FakePage(Arc<Mutex<[u8; 4096]>>);
-
-impl SharedPage for FakePage {
-    fn load(&self, offset: usize) -> Result<u32, PageError> {
-        let mut word = [0; 4];
-        self.read(offset, &mut word)?;
-        Ok(u32::from_ne_bytes(word))
-    }
-
-    fn store(&self, offset: usize, value: u32) -> Result<(), PageError> {
-        self.write(offset, &value.to_ne_bytes())
-    }
-
-    fn read(&self, offset: usize, to: &mut [u8]) -> Result<(), PageError> {
-        to.copy_from_slice(&self.0.lock().unwrap()[offset..][..to.len()]);
-        Ok(())
-    }
-
-    fn write(&self, offset: usize, from: &[u8]) -> Result<(), PageError> {
-        self.0.lock().unwrap()[offset..][..from.len()].copy_from_slice(from);
-        Ok(())
-    }
-}
-
 /// A guest with its side of the rings and its event channel.
 struct Guest {
-    page: FakePage,
+    page: Arc<WordPage>,
     bell: EventFd,
     notified: Receiver<()>,
     broken: Receiver<String>,
@@ -332,7 +306,7 @@ const RSP_PROD: usize = 2060;
 
 impl Guest {
     fn add(rig: &Rig, domid: u16) -> Guest {
-        let page = FakePage(Arc::new(Mutex::new([0; 4096])));
+        let page = Arc::new(WordPage::new());
         let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC).unwrap();
         let (notify, notified) = mpsc::channel();
         let (tell, broken) = mpsc::channel();
@@ -362,27 +336,25 @@ impl Guest {
             tx_id: 0,
             payload: payload.to_vec(),
         };
-        let mut prod = self.page.load(REQ_PROD).unwrap();
+        let mut prod = self.page.load_u32(REQ_PROD);
         for byte in message.to_bytes().unwrap() {
-            self.page.write((prod % 1024) as usize, &[byte]).unwrap();
+            self.page.write((prod % 1024) as usize, &[byte]);
             prod = prod.wrapping_add(1);
         }
-        self.page.store(REQ_PROD, prod).unwrap();
+        self.page.store_u32(REQ_PROD, prod);
         self.bell.write(1).unwrap();
     }
 
     /// The next message's payload; waits for the event channel.
     fn receive(&mut self) -> Vec<u8> {
         loop {
-            let mut cons = self.page.load(RSP_CONS).unwrap();
-            while cons != self.page.load(RSP_PROD).unwrap() {
+            let mut cons = self.page.load_u32(RSP_CONS);
+            while cons != self.page.load_u32(RSP_PROD) {
                 let mut byte = [0];
-                self.page
-                    .read(1024 + (cons % 1024) as usize, &mut byte)
-                    .unwrap();
+                self.page.read(1024 + (cons % 1024) as usize, &mut byte);
                 self.input.feed(&byte);
                 cons = cons.wrapping_add(1);
-                self.page.store(RSP_CONS, cons).unwrap();
+                self.page.store_u32(RSP_CONS, cons);
                 if let Some(message) = self.input.next_message().unwrap() {
                     return message.payload;
                 }
@@ -432,7 +404,7 @@ fn a_guest_talks_through_its_page() {
 fn a_guest_with_broken_indices_is_dropped_alone() {
     let rig = Rig::new();
     let (bad, mut good) = (Guest::add(&rig, 3), Guest::add(&rig, 4));
-    bad.page.store(REQ_PROD, 5000).unwrap();
+    bad.page.store_u32(REQ_PROD, 5000);
     bad.bell.write(1).unwrap();
     let why = bad.broken.recv_timeout(LONG).unwrap();
     assert_eq!(

@@ -114,6 +114,9 @@ Example, showing the guest's tasks on its console:
     Sysrq(SysrqArgs),
     /// Show the counters of a domain
     #[command(after_long_help = "\
+start.entered_monotonic_ns is when the guest's first instruction ran, by CLOCK_MONOTONIC, and
+start.cpu_ns the processor time its process had used by then.
+
 Examples:
   xenner stats web
   xenner stats --json web | jq .counters")]

@@ -16,7 +16,9 @@ pub const MAX_RAMDISK: u64 = 64 << 30;
 /// Reads the regular file `path`, which must not be longer than `limit` bytes.
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let file = open(path, limit)?;
+    let length = file.metadata().map_or(0, |metadata| metadata.len());
     let mut bytes = Vec::new();
+    bytes.try_reserve_exact(length.min(limit) as usize + 1)?;
     file.take(limit + 1).read_to_end(&mut bytes)?;
     match bytes.len() as u64 > limit {
         true => Err(too_long(limit)),
@@ -26,7 +28,7 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 
 /// Opens the regular file `path`. Opening a device or a pipe could wait for ever, so those are
 /// refused before.
-fn open(path: &Path, limit: u64) -> io::Result<File> {
+pub fn open(path: &Path, limit: u64) -> io::Result<File> {
     let metadata = std::fs::metadata(path)?;
     if !metadata.is_file() {
         return Err(io::Error::new(

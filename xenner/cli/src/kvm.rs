@@ -11,7 +11,7 @@ use xen_sys::arch_x86::{HYPERVISOR_VIRT_START, VcpuGuestContext};
 use xenner_vmm::devices::{ConsoleIo, ConsoleThread, StoreInfo};
 use xenner_vmm::kvm::CpuidPolicy;
 use xenner_vmm::{Role, Snapshot, Vmm, VmmError};
-use xt_builder::{ErrorKind, KernelImage, PayloadCache};
+use xt_builder::{BuildError, ErrorKind, KernelImage, PayloadCache};
 use xt_config::cpuid::{CpuidLeaf, CpuidSpec};
 use xt_xenstore::path::Path as StorePath;
 use xt_xenstore::service::Handle as Store;
@@ -21,8 +21,8 @@ use crate::console::Console;
 use crate::crash::{BacktraceFrame, CrashReport, CrashedVcpu, Registers};
 use crate::dumpcore::{DumpSource, Frame, PAGE_SIZE, VCPU_CONTEXT_SIZE, XenVersion};
 use crate::machine::{
-    Control, ControlError, DomainExit, Launcher, Machine, MachineError, Ports, RunState,
-    ShutdownRequest, StartError, Stats, VcpuStats,
+    Control, ControlError, DomainExit, ENTERED, ENTERED_CPU, Launcher, Machine, MachineError,
+    Ports, RunState, ShutdownRequest, StartError, Stats, VcpuStats,
 };
 use crate::sandbox::Files;
 use crate::spec::{DomainSpec, Kernel};
@@ -34,14 +34,14 @@ pub struct KvmLauncher;
 
 impl Launcher for KvmLauncher {
     fn build(&self, spec: &DomainSpec, ports: Ports) -> Result<Box<dyn Machine>, StartError> {
-        let vmm_spec = resolve(spec, cache())?;
         let what = match &spec.kernel {
             Kernel::Embedded => "the embedded test guest".to_owned(),
             Kernel::File(path) => format!("{path:?}"),
         };
+        let vmm_spec = resolve(spec, &what)?;
         let console = ports.console.clone();
         let emergency = Box::new(move |text: &[u8]| console.output(text));
-        let vmm = Vmm::build(&vmm_spec, emergency).map_err(|error| explain(&what, &error))?;
+        let vmm = Vmm::build(vmm_spec, emergency).map_err(|error| explain(&what, &error))?;
         let other = |error: VmmError| StartError::Other(chain(&error));
         let io = Arc::new(ConsolePort(ports.console));
         let console = vmm.attach_console(io).map_err(other)?;
@@ -65,13 +65,10 @@ impl Launcher for KvmLauncher {
     }
 
     fn symbols(&self, spec: &DomainSpec) -> Symbols {
-        let Ok(file) = kernel(spec) else {
-            return Symbols::default();
-        };
-        match KernelImage::parse(&file, cache().as_ref()) {
-            Ok(kernel) => Symbols::of_kernel(kernel.elf()),
-            Err(_) => Symbols::default(),
-        }
+        kernel(spec, "").map_or_else(
+            |_| Symbols::default(),
+            |kernel| Symbols::of_kernel(kernel.elf()),
+        )
     }
 
     fn files(&self) -> Files {
@@ -83,12 +80,9 @@ impl Launcher for KvmLauncher {
 }
 
 /// Reads the files and says everything in the VMM's terms.
-fn resolve(
-    spec: &DomainSpec,
-    cache: Option<PayloadCache>,
-) -> Result<xenner_vmm::DomainSpec, StartError> {
+fn resolve(spec: &DomainSpec, what: &str) -> Result<xenner_vmm::DomainSpec, StartError> {
     image::check(spec)?;
-    let kernel = kernel(spec)?;
+    let kernel = kernel(spec, what)?;
     let initrd = match &spec.ramdisk {
         Some(path) => Some(read("initrd", path, image::MAX_RAMDISK)?),
         None => None,
@@ -102,7 +96,6 @@ fn resolve(
         max_pages: spec.maxmem.pages(),
         vcpus: spec.maxvcpus,
         uuid: *spec.uuid.as_bytes(),
-        cache,
         cpuid: cpuid(spec.cpuid.clone()),
         confine: |role| {
             sandbox::enter(match role {
@@ -136,15 +129,27 @@ fn read(what: &str, path: &Path, limit: u64) -> Result<Vec<u8>, StartError> {
     image::read(path, limit).map_err(|error| image::unusable(what, path, &error))
 }
 
-fn kernel(spec: &DomainSpec) -> Result<Vec<u8>, StartError> {
-    match &spec.kernel {
-        Kernel::Embedded => Ok(xenner_vmm::TEST_GUEST.to_vec()),
-        Kernel::File(path) => read("kernel", path, image::MAX_KERNEL),
+/// The kernel, from the cache if it was decompressed before; `what` names it.
+fn kernel(spec: &DomainSpec, what: &str) -> Result<KernelImage<'static>, StartError> {
+    let explain = |error: BuildError| explain(what, &VmmError::Build(error));
+    let path = match &spec.kernel {
+        Kernel::Embedded => {
+            return KernelImage::parse(xenner_vmm::TEST_GUEST, None).map_err(explain);
+        }
+        Kernel::File(path) => path,
+    };
+    let cache = cache_dir().map(PayloadCache::new);
+    let known = cache.as_ref().and_then(|cache| {
+        let file = image::open(path, image::MAX_KERNEL).ok()?;
+        KernelImage::recall(file, cache)
+    });
+    match known {
+        Some(kernel) => Ok(kernel),
+        None => {
+            let file = read("kernel", path, image::MAX_KERNEL)?;
+            KernelImage::own(file, cache.as_ref()).map_err(explain)
+        }
     }
-}
-
-fn cache() -> Option<PayloadCache> {
-    cache_dir().map(PayloadCache::new)
 }
 
 /// Where decompressed kernels are kept: `$XDG_CACHE_HOME/xenner/kernels`, unless others could write
@@ -437,6 +442,12 @@ impl KvmControl {
         for (nr, count) in self.handle.hypercalls().into_iter().enumerate() {
             if let Some(name) = xen_sys::hypercall::name(nr as u64).filter(|_| count > 0) {
                 counters.insert(format!("hypercall.{name}"), count);
+            }
+        }
+        if let Some(entered) = self.handle.entered() {
+            for (name, time) in [(ENTERED, entered.at), (ENTERED_CPU, entered.cpu)] {
+                let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+                counters.insert(name.into(), time);
             }
         }
         let console = self.console.counts();

@@ -169,6 +169,11 @@ pub struct VcpuStats {
     pub exits: u64,
 }
 
+/// The counter that tells when the guest was first entered, in nanoseconds of CLOCK_MONOTONIC.
+pub const ENTERED: &str = "start.entered_monotonic_ns";
+/// The counter that tells how much processor time the domain's process had used by then.
+pub const ENTERED_CPU: &str = "start.cpu_ns";
+
 /// Counters of a domain.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {

@@ -61,36 +61,6 @@ impl pv_ring::SharedPage for GuestPage {
     }
 }
 
-impl xt_xenstore::ring::SharedPage for GuestPage {
-    fn load(&self, offset: usize) -> Result<u32, xt_xenstore::ring::PageError> {
-        let at = self.at.offset(offset as u64);
-        self.memory
-            .load(at)
-            .map_err(|_| xt_xenstore::ring::PageError)
-    }
-
-    fn store(&self, offset: usize, value: u32) -> Result<(), xt_xenstore::ring::PageError> {
-        let at = self.at.offset(offset as u64);
-        self.memory
-            .store(at, value)
-            .map_err(|_| xt_xenstore::ring::PageError)
-    }
-
-    fn read(&self, offset: usize, to: &mut [u8]) -> Result<(), xt_xenstore::ring::PageError> {
-        let at = self.at.offset(offset as u64);
-        self.memory
-            .read(at, to)
-            .map_err(|_| xt_xenstore::ring::PageError)
-    }
-
-    fn write(&self, offset: usize, from: &[u8]) -> Result<(), xt_xenstore::ring::PageError> {
-        let at = self.at.offset(offset as u64);
-        self.memory
-            .write(at, from)
-            .map_err(|_| xt_xenstore::ring::PageError)
-    }
-}
-
 /// Where the console's bytes go and come from.
 pub trait ConsoleIo: Send + Sync {
     /// Takes what the guest printed. Must not block.

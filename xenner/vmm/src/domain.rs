@@ -9,7 +9,7 @@ use xen_sys::addr::{DomId, Mfn, PAGE_SIZE, Vaddr};
 use xen_sys::arch_x86::{VGCF_in_kernel, VGCF_online, VcpuGuestContext};
 use xenner_core::Config;
 use xenner_core::image::*;
-use xt_builder::{BuildError, ElfImage, KernelImage, PayloadCache, PvImage, PvKernel, PvSpec};
+use xt_builder::{BuildError, ElfImage, KernelImage, PvImage, PvKernel, PvSpec};
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::devices::{self, ConsoleIo, ConsoleThread, GuestPage, StoreInfo};
@@ -20,7 +20,7 @@ use crate::host::KvmHost;
 use crate::kvm::{CpuidPolicy, Doing, Kind, KvmError, Machine, Start};
 use crate::memory::{self, MemError, Memory};
 use crate::outside::{self, Outside};
-use crate::shared::{ConsoleSink, DomainExit, Shared, Snapshot, Threads};
+use crate::shared::{ConsoleSink, DomainExit, Entered, Shared, Snapshot, Threads};
 use crate::tables::Hole;
 use crate::vcpu;
 
@@ -29,8 +29,8 @@ use crate::vcpu;
 pub struct DomainSpec {
     /// The domain's name.
     pub name: String,
-    /// The kernel file's bytes.
-    pub kernel: Vec<u8>,
+    /// The kernel.
+    pub kernel: KernelImage<'static>,
     /// The initial RAM disk's bytes.
     pub initrd: Option<Vec<u8>>,
     /// The kernel's command line.
@@ -43,8 +43,6 @@ pub struct DomainSpec {
     pub vcpus: u32,
     /// UUID.
     pub uuid: [u8; 16],
-    /// Where decompressed kernels are kept.
-    pub cache: Option<PayloadCache>,
     /// Called by each thread before it deals with the guest.
     pub confine: fn(Role),
     /// What the guest sees of the processor.
@@ -114,6 +112,8 @@ pub struct Vmm {
     vcpus: Vec<kvm_ioctls::VcpuFd>,
     threads: Arc<Threads>,
     confine: fn(Role),
+    /// Its files are let go when the guest runs, which need not wait for that.
+    built_from: Option<DomainSpec>,
 }
 
 impl Vmm {
@@ -121,21 +121,21 @@ impl Vmm {
     ///
     /// # Errors
     /// [`VmmError`]; nothing is left behind.
-    pub fn build(spec: &DomainSpec, console: ConsoleSink) -> Result<Self, VmmError> {
-        let kernel = KernelImage::parse(&spec.kernel, spec.cache.as_ref())?;
-        let elf = ElfImage::parse(kernel.elf())?;
+    pub fn build(spec: DomainSpec, console: ConsoleSink) -> Result<Self, VmmError> {
+        let elf = ElfImage::parse(spec.kernel.elf())?;
         let kernel = PvKernel::new(&elf)?;
         // First shared_info, then the record of page tables, then the rest.
         let ram_pages = memory::ram_pages(spec.max_pages);
         let table_pages = xenner_core::mmu::record_pages(ram_pages);
         let heap_pages = 1 + table_pages + xenner_core::memory::heap_pages(ram_pages, GRANT_FRAMES);
-        let mut memory = Memory::new(spec.nr_pages, spec.max_pages, heap_pages)?;
+        let kind = Kind::detect();
+        let huge = kind != Kind::PageTable;
+        let mut memory = Memory::new(spec.nr_pages, spec.max_pages, heap_pages, huge)?;
         memory.fill_m2p()?;
         let shared_info = Mfn(HEAP_BASE >> 12);
-        let image = build_kernel(&kernel, spec, &mut memory, shared_info)?;
+        let image = build_kernel(&kernel, &spec, &mut memory, shared_info)?;
         let machine = Machine::new(&memory, spec.cpuid.clone())?;
 
-        let kind = Kind::detect();
         let inside = match kind {
             Kind::PageTable => None,
             Kind::Vmx | Kind::Svm => Some(Emulator::load(&memory)?),
@@ -155,7 +155,7 @@ impl Vmm {
         let tsc_khz = first
             .get_tsc_khz()
             .doing("tell the time stamp counter's frequency")?;
-        let config = config(spec, &memory, shared_info, tsc_khz, kind, &image);
+        let config = config(&spec, &memory, shared_info, tsc_khz, kind, &image);
         mark_tables(&memory, &config, &image)?;
         let context = first_context(&image);
         let grants = Grants::new(memory.clone(), config);
@@ -186,6 +186,7 @@ impl Vmm {
             vcpus,
             threads: Arc::default(),
             confine: spec.confine,
+            built_from: Some(spec),
         })
     }
 
@@ -269,6 +270,7 @@ impl Vmm {
                 }
             }
         }
+        self.built_from = None;
         let exit = self.shared.wait();
         self.shared.drain(&self.threads);
         Ok(exit)
@@ -318,6 +320,11 @@ impl Handle {
     /// How it ended, if it has.
     pub fn exit(&self) -> Option<DomainExit> {
         self.shared.exit()
+    }
+
+    /// When the guest was first entered.
+    pub fn entered(&self) -> Option<Entered> {
+        self.shared.entered()
     }
 
     /// Its memory.

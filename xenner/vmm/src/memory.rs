@@ -5,6 +5,7 @@
 //! own memory from 4 GiB on. The host copies; it never makes a reference to
 //! what a guest may change.
 
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -73,10 +74,11 @@ impl Mapping {
     /// A region of guest memory whose host addresses are congruent to the
     /// guest's modulo 2 MiB: only then does KVM map huge pages as such, which
     /// spares the guest 511 of 512 exits at first touch, and TLB misses ever
-    /// after.
+    /// after. `huge` is the part of it that will be full.
     fn region(
         start: GuestAddress,
         size: usize,
+        huge: Range<usize>,
     ) -> Result<(GuestRegionMmap<()>, Self), std::io::Error> {
         const HUGE: usize = 2 << 20;
         let (protection, flags) = (
@@ -94,11 +96,14 @@ impl Mapping {
             length,
         };
         let skip = (start.0 as usize).wrapping_sub(base as usize) % HUGE;
-        // SAFETY: `skip` is less than the slack, so that `size` bytes remain;
-        // the mapping lives as long as `Memory`. Advice may be refused.
+        // SAFETY: `skip` is less than the slack, so that `size` bytes remain,
+        // and `huge` lies in them; the mapping lives as long as `Memory`.
+        // Advice may be refused.
         let region = unsafe {
             let at = base.byte_add(skip);
-            libc::madvise(at, size, libc::MADV_HUGEPAGE);
+            if !huge.is_empty() {
+                libc::madvise(at.byte_add(huge.start), huge.len(), libc::MADV_HUGEPAGE);
+            }
             MmapRegion::build_raw(at.cast(), size, protection, flags)
         };
         let region = region.map_err(std::io::Error::other)?;
@@ -124,25 +129,45 @@ pub fn ram_pages(max_pages: u64) -> u64 {
 }
 
 impl Memory {
-    /// Reserves address space; pages come when they are touched.
+    /// Reserves address space; pages come when they are touched, huge ones if
+    /// `huge`. Where KVM shadows the guest's page tables it maps single pages
+    /// whatever is behind them; then huge ones cost only, most of all on a
+    /// machine that gives its free memory back to a host of its own: there each
+    /// takes milliseconds.
     ///
     /// # Errors
     /// [`MemError::Reserve`].
-    pub fn new(nr_pages: u64, max_pages: u64, heap_pages: u64) -> Result<Self, MemError> {
+    pub fn new(
+        nr_pages: u64,
+        max_pages: u64,
+        heap_pages: u64,
+        huge: bool,
+    ) -> Result<Self, MemError> {
         let page = PAGE_SIZE as u64;
         let first = HEAP_BASE + heap_pages * page - IMAGE_BASE;
         let ram_pages = ram_pages(max_pages);
-        let m2p = ((RAM_BASE / page + ram_pages) * 8).next_multiple_of(2 << 20);
+        const HUGE: u64 = 2 << 20;
+        let m2p = ((RAM_BASE / page + ram_pages) * 8).next_multiple_of(HUGE);
+        // Only the entries of real frames are written, a few pages for a small
+        // domain, and few of the hypervisor's own.
+        let entries = RAM_BASE / page * 8..(RAM_BASE / page + max_pages) * 8 / HUGE * HUGE;
         let ranges = [
-            (GuestAddress(IMAGE_BASE), first as usize),
-            (GuestAddress(M2P_BASE), m2p as usize),
-            (GuestAddress(RAM_BASE), (ram_pages * page) as usize),
+            (GuestAddress(IMAGE_BASE), first, 0..0),
+            (GuestAddress(M2P_BASE), m2p, entries),
+            (
+                GuestAddress(RAM_BASE),
+                ram_pages * page,
+                0..ram_pages * page,
+            ),
         ];
         let mib = ram_pages / 256;
         let reserve = |source| MemError::Reserve { mib, source };
         let (mut regions, mut mappings) = (Vec::new(), Vec::new());
-        for (start, size) in ranges {
-            let (region, mapping) = Mapping::region(start, size).map_err(reserve)?;
+        for (start, size, full) in ranges {
+            let full = full.start as usize..full.end as usize;
+            let full = if huge { full } else { 0..0 };
+            let made = Mapping::region(start, size as usize, full);
+            let (region, mapping) = made.map_err(reserve)?;
             regions.push(region);
             mappings.push(mapping);
         }

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::time::{ClockId, clock_gettime};
 use vmm_sys_util::signal::Killable;
 use xen_sys::addr::Mfn;
 use xen_sys::sched::*;
@@ -14,6 +15,15 @@ use xenner_core::{MAX_VCPUS, Regs};
 
 use crate::memory::Memory;
 use crate::tables::Hole;
+
+/// The moment a guest was first entered.
+#[derive(Clone, Copy, Debug)]
+pub struct Entered {
+    /// By CLOCK_MONOTONIC.
+    pub at: Duration,
+    /// Processor time that this process had used.
+    pub cpu: Duration,
+}
 
 /// Why a domain's run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,6 +125,8 @@ pub struct Shared {
     pub exits: Exits,
     /// Receives what the guest writes to the hypervisor's console.
     pub console: Mutex<ConsoleSink>,
+    /// See [`Self::entering`].
+    entered: OnceLock<Entered>,
     stop: AtomicBool,
     run: Mutex<Run>,
     changed: Condvar,
@@ -141,6 +153,7 @@ impl Shared {
             hole,
             exits: Exits::default(),
             console: Mutex::new(console),
+            entered: OnceLock::new(),
             stop: AtomicBool::new(false),
             run: Mutex::new(Run::default()),
             changed: Condvar::new(),
@@ -150,6 +163,20 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Run> {
         // Nothing that holds the lock can leave it half done.
         self.run.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A virtual CPU is about to enter the guest; the first time is kept.
+    pub fn entering(&self) {
+        let read = |clock| clock_gettime(clock).map_or(Duration::ZERO, Duration::from);
+        self.entered.get_or_init(|| Entered {
+            at: read(ClockId::CLOCK_MONOTONIC),
+            cpu: read(ClockId::CLOCK_PROCESS_CPUTIME_ID),
+        });
+    }
+
+    /// When the guest was first entered.
+    pub fn entered(&self) -> Option<Entered> {
+        self.entered.get().copied()
     }
 
     /// Ends the run; the first reason counts.

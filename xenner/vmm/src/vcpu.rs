@@ -30,6 +30,7 @@ pub fn run(mut vcpu: VcpuFd, id: usize, shared: &Shared, emulator: &Emulator) {
         if shared.pause_here(id, || snapshot(&vcpu, id, shared, emulator)) == Paused::Stopping {
             break;
         }
+        shared.entering();
         match vcpu.run() {
             Ok(VcpuExit::IoOut(PORT_CALL, _)) => {
                 shared.exits.count(id);

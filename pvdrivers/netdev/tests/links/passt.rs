@@ -19,6 +19,18 @@ const MAC: [u8; 6] = [0, 0x16, 0x3e, 0, 0, 1];
 
 /// A network whose host is 10.7.0.2, with a gateway that is not there, and the service 10.9.9.9.
 fn on_a_host(test: impl FnOnce() + Send + 'static) {
+    on_a_host_with("10.7.0.2/24", "10.7.0.1", || {
+        ip("addr add 10.9.9.9/32 dev lo");
+        test();
+    });
+}
+
+/// A network whose host has one address, and a gateway that is not there.
+fn on_a_host_with(
+    address: &'static str,
+    gateway: &'static str,
+    test: impl FnOnce() + Send + 'static,
+) {
     if std::process::Command::new("passt")
         .arg("--version")
         .output()
@@ -27,14 +39,14 @@ fn on_a_host(test: impl FnOnce() + Send + 'static) {
         eprintln!("skipped: passt is not installed");
         return;
     }
-    in_namespace(|| {
+    in_namespace(move || {
         ip("link set lo up");
-        ip("addr add 10.9.9.9/32 dev lo");
         ip("link add host type veth peer name wire");
-        ip("addr add 10.7.0.2/24 dev host");
         ip("link set host up");
         ip("link set wire up");
-        ip("route add default via 10.7.0.1");
+        let nodad = if address.contains(':') { " nodad" } else { "" };
+        ip(&format!("addr add {address} dev host{nodad}"));
+        ip(&format!("route add default via {gateway}"));
         test();
     });
 }
@@ -321,5 +333,28 @@ fn its_complaints_are_told() {
         let _taken = TcpListener::bind("127.0.0.1:2222").unwrap();
         let error = try_open(",hostfwd=tcp:2222:22").unwrap_err().to_string();
         assert!(error.contains("2222"), "{error}");
+    });
+}
+
+#[test]
+fn a_host_with_ipv6_alone() {
+    on_a_host_with("fd07::2/64", "fd07::1", || {
+        let mut opened = try_open("").unwrap();
+        assert!(opened.attachment.passt.as_mut().unwrap().why().is_none());
+        let spec: NicSpec = "user,mac=00:16:3e:00:00:07,ipv6".parse().unwrap();
+        assert!(open(&spec, &Request::vif(1, 0)).is_ok());
+        assert!(try_open(",ipv4").is_err());
+    });
+}
+
+#[test]
+fn a_host_without_network_says_so() {
+    on_a_host_with("10.7.0.2/24", "10.7.0.1", || {
+        ip("link delete host");
+        // Newer versions of passt serve the host alone; then they do answer.
+        if let Err(error) = try_open("") {
+            let text = error.to_string();
+            assert!(text.contains("routable interface"), "{text}");
+        }
     });
 }

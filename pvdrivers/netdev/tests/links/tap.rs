@@ -32,6 +32,14 @@ fn large_segments_survive_a_bridge_that_lives_as_long_as_its_ports() {
     in_namespace(|| {
         let mut a = card("bridge=xb0,create", 0);
         let mut b = card("bridge=xb0,create", 1);
+        let bridge = std::process::Command::new("ip")
+            .args(["-br", "link", "show", "xb0"])
+            .output();
+        let bridge = String::from_utf8(bridge.unwrap().stdout).unwrap();
+        assert!(
+            !bridge.contains("fe:ff:ff:ff:ff:ff"),
+            "the ports' address: {bridge}"
+        );
         b.links[0].accept(Offloads::ALL).unwrap();
         let (info, frame) = large_segment(B, A, 28_960);
         send(&mut *a.links[0], &info, &frame);

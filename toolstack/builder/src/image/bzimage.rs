@@ -27,8 +27,18 @@ pub(super) struct Payload<'a> {
     pub version: Option<String>,
 }
 
-/// The payload of a bzImage, or `None` when `file` is something else.
-pub(super) fn find_payload(file: &[u8]) -> Result<Option<Payload<'_>>, BuildError> {
+/// What the header says of the payload, unchecked.
+pub(super) struct Header {
+    /// Of the payload in the file, bytes.
+    pub offset: u64,
+    /// Of the payload, bytes.
+    pub length: u64,
+    pub protocol: u16,
+    pub version: Option<String>,
+}
+
+/// The header of a bzImage, or `None` when `file` is the start of something else.
+pub(super) fn header(file: &[u8]) -> Result<Option<Header>, BuildError> {
     let is_bzimage = u16_at(file, BOOT_FLAG.0) == Some(BOOT_FLAG.1)
         && file.get(HEADER_MAGIC.0..HEADER_MAGIC.0 + 4) == Some(HEADER_MAGIC.1);
     if !is_bzimage {
@@ -48,20 +58,32 @@ pub(super) fn find_payload(file: &[u8]) -> Result<Option<Payload<'_>>, BuildErro
     let offset = u32_at(file, PAYLOAD_OFFSET).ok_or_else(truncated)?;
     let length = u32_at(file, PAYLOAD_LENGTH).ok_or_else(truncated)?;
     let offset = (setup_sects + 1) * SECTOR + u64::from(offset);
-    let length = u64::from(length);
+    Ok(Some(Header {
+        offset,
+        length: u64::from(length),
+        protocol,
+        version: version_text(file),
+    }))
+}
+
+/// The payload of a bzImage, or `None` when `file` is something else.
+pub(super) fn find_payload(file: &[u8]) -> Result<Option<Payload<'_>>, BuildError> {
+    let Some(header) = header(file)? else {
+        return Ok(None);
+    };
+    let (offset, length) = (header.offset, header.length);
     let payload = file
         .get(offset as usize..(offset + length) as usize)
         .ok_or_else(|| out_of_bounds("The bzImage payload", offset, length, file))?;
     let size_hint = payload
         .last_chunk::<4>()
         .map_or(0, |b| u64::from(u32::from_le_bytes(*b)));
-    let version = version_text(file);
     Ok(Some(Payload {
         payload,
         offset,
         size_hint,
-        protocol,
-        version,
+        protocol: header.protocol,
+        version: header.version,
     }))
 }
 

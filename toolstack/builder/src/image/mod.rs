@@ -7,6 +7,7 @@
 mod bzimage;
 mod decompress;
 
+use std::io::Read;
 use std::path::Path;
 
 pub use decompress::Codec;
@@ -18,6 +19,9 @@ use crate::error::{BuildError, first_bytes};
 ///
 /// A distribution's kernel needs less than a tenth of it; libxenguest draws its line there too.
 pub const MAX_DECOMPRESSED: u64 = 1 << 30;
+
+/// More than the setup code of a bzImage can be: 64 sectors and its header's own.
+const SETUP_LIMIT: u64 = 64 << 10;
 
 const ELF_MAGIC: &[u8] = b"\x7fELF";
 
@@ -123,6 +127,51 @@ impl<'a> KernelImage<'a> {
         Ok(Self {
             elf,
             origin: Origin::Compressed(codec),
+        })
+    }
+
+    /// The same with a file of one's own.
+    ///
+    /// # Errors
+    /// As [`KernelImage::parse`].
+    pub fn own(
+        file: Vec<u8>,
+        cache: Option<&PayloadCache>,
+    ) -> Result<KernelImage<'static>, BuildError> {
+        let KernelImage { elf, origin } = KernelImage::parse(&file, cache)?;
+        let unpacked = match elf {
+            Bytes::Borrowed(_) => None,
+            Bytes::Owned(bytes) => Some(Bytes::Owned(bytes)),
+            Bytes::Cached(bytes) => Some(Bytes::Cached(bytes)),
+        };
+        let elf = unpacked.unwrap_or(Bytes::Owned(file));
+        Ok(KernelImage { elf, origin })
+    }
+
+    /// The image of a bzImage whose payload is in `cache`. The file is read once, to be hashed, and
+    /// not kept: memory for all of it would cost more than the rest. `None` where anything is in
+    /// the way; [`KernelImage::own`] then does it all, or says what is wrong.
+    pub fn recall(mut file: impl Read, cache: &PayloadCache) -> Option<KernelImage<'static>> {
+        let mut head = Vec::new();
+        file.by_ref()
+            .take(SETUP_LIMIT)
+            .read_to_end(&mut head)
+            .ok()?;
+        let header = bzimage::header(&head).ok()??;
+        let (offset, length) = (header.offset as usize, header.length);
+        let start = head.get(offset..)?;
+        let start = start.get(..length as usize).unwrap_or(start);
+        let rest = file.take(length - start.len() as u64);
+        let elf = cache.get(&Key::of_reader(start, rest).ok()?)?;
+        let origin = Origin::BzImage {
+            protocol: header.protocol,
+            codec: Codec::detect(start)?,
+            payload_offset: header.offset,
+            version: header.version,
+        };
+        Some(KernelImage {
+            elf: Bytes::Cached(elf),
+            origin,
         })
     }
 

@@ -271,3 +271,24 @@ fn files_that_are_no_kernels_are_told_apart() {
         );
     }
 }
+
+#[test]
+fn a_payload_in_the_cache_is_recalled_from_the_file_read_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = PayloadCache::new(dir.path());
+    // Longer than what is read for the header.
+    let elf = elf_of(40_000_000);
+    let file = bzimage(&compress(Codec::Gzip, &elf), elf.len());
+    assert!(file.len() as u64 > SETUP_LIMIT, "{}", file.len());
+    assert!(KernelImage::recall(&file[..], &cache).is_none());
+    let first = KernelImage::own(file.clone(), Some(&cache)).unwrap();
+    let again = KernelImage::recall(&file[..], &cache).unwrap();
+    assert_eq!(again.elf(), first.elf());
+    assert_eq!(again.origin(), first.origin());
+    let (mut changed, end) = (file.clone(), file.len() - b"what follows a payload".len());
+    changed[end - 1] ^= 1;
+    assert!(KernelImage::recall(&file[..end], &cache).is_some());
+    for other in [&file[..end - 1], &file[..700], b"", &changed] {
+        assert!(KernelImage::recall(other, &cache).is_none());
+    }
+}

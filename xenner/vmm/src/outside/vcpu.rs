@@ -86,6 +86,7 @@ impl Running<'_> {
                     .place
                     .store(IN_GUEST, Ordering::SeqCst);
             }
+            shared.entering();
             let exit = match self.fd.run() {
                 Ok(VcpuExit::IoOut(port, _)) => Ok(port == PORT),
                 Ok(VcpuExit::IoIn(_, data)) => {
