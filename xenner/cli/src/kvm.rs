@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use xen_sys::addr::{Mfn, Vaddr};
 use xen_sys::arch_x86::{HYPERVISOR_VIRT_START, VcpuGuestContext};
+use xenner_core::vcpu_op::{RUNSTATE_BLOCKED, RUNSTATE_OFFLINE};
 use xenner_vmm::devices::{ConsoleIo, ConsoleThread, StoreInfo};
 use xenner_vmm::kvm::CpuidPolicy;
 use xenner_vmm::{Role, Snapshot, Vmm, VmmError};
@@ -257,7 +258,7 @@ impl KvmControl {
             Vmm::Watchdog => DomainExit::Watchdog,
             Vmm::Destroyed => DomainExit::Destroyed,
             Vmm::SoftReset => self.crash("the guest asked for a soft reset, which xenner lacks", 0),
-            Vmm::Crash => self.crash("the guest's kernel reported that it crashed", 0),
+            Vmm::Crash(vcpu) => self.crash("the guest's kernel reported that it crashed", vcpu),
             Vmm::Killed(report) => self.crash(&report.reason, report.vcpu),
         }
     }
@@ -406,15 +407,16 @@ impl Control for KvmControl {
     }
 
     fn stats(&self) -> Stats {
+        let vcpus = self.handle.vcpu_stats();
         let state = match self.handle.exit() {
-            Some(xenner_vmm::DomainExit::Crash | xenner_vmm::DomainExit::Killed(_)) => {
+            Some(xenner_vmm::DomainExit::Crash(_) | xenner_vmm::DomainExit::Killed(_)) => {
                 RunState::Crashed
             }
             Some(_) => RunState::Shutdown,
             None if self.handle.is_paused() => RunState::Paused,
+            None if is_blocked(&vcpus) => RunState::Blocked,
             None => RunState::Running,
         };
-        let vcpus = self.handle.vcpu_stats();
         Stats {
             state,
             memory_pages: self.handle.pages(),
@@ -422,7 +424,7 @@ impl Control for KvmControl {
             vcpus: vcpus
                 .iter()
                 .map(|vcpu| VcpuStats {
-                    online: true,
+                    online: vcpu.runstate != RUNSTATE_OFFLINE,
                     cpu_time_ns: vcpu.cpu_time_ns,
                     exits: vcpu.exits,
                 })
@@ -434,6 +436,13 @@ impl Control for KvmControl {
     fn dump_source(&self) -> Result<Box<dyn DumpSource>, ControlError> {
         Ok(Box::new(Dump(self.handle.clone())))
     }
+}
+
+/// Whether a domain waits: one of its virtual CPUs does, and none has anything to do.
+fn is_blocked(vcpus: &[xenner_vmm::VcpuStats]) -> bool {
+    let idle = [RUNSTATE_BLOCKED, RUNSTATE_OFFLINE];
+    vcpus.iter().all(|vcpu| idle.contains(&vcpu.runstate))
+        && vcpus.iter().any(|vcpu| vcpu.runstate == RUNSTATE_BLOCKED)
 }
 
 impl KvmControl {
@@ -535,6 +544,21 @@ mod tests {
         const TM: u32 = 1 << 29;
         assert_eq!(policy.0(1, 0, [5, 6, 0, TM | 1]), [5, 6, 1, 1]);
         assert_eq!(policy.0(2, 0, [5, 6, 0, TM]), [5, 6, 0, TM]);
+    }
+
+    #[test]
+    fn a_domain_waits_when_no_virtual_cpu_has_work() {
+        let waits = |states: &[u32]| {
+            let vcpu = |&runstate| xenner_vmm::VcpuStats {
+                runstate,
+                ..Default::default()
+            };
+            is_blocked(&states.iter().map(vcpu).collect::<Vec<_>>())
+        };
+        assert!(waits(&[2]) && waits(&[2, 2]) && waits(&[3, 2]));
+        assert!(!waits(&[0, 2]) && !waits(&[2, 1]), "one runs");
+        assert!(!waits(&[3, 3]) && !waits(&[]), "not yet begun");
+        assert!(!waits(&[2, 77]), "the guest lies");
     }
 
     #[test]

@@ -9,6 +9,8 @@
 
 use core::arch::global_asm;
 
+use xenner_core::domain::VcpuShared;
+
 use crate::cpu::Cpu;
 
 global_asm!(
@@ -26,6 +28,8 @@ global_asm!(
     .quad {tables}
     .quad {domain} + {hypercalls}
     .quad {domain} + {ports}
+    .quad {domain} + {runstates}
+    .quad {vcpu_shared_size}
 
 .section .text.stubs, "ax"
 
@@ -348,6 +352,9 @@ emu_entry:
     domain = sym crate::host::DOMAIN,
     hypercalls = const core::mem::offset_of!(xenner_core::Domain, hypercalls),
     ports = const core::mem::offset_of!(xenner_core::Domain, evtchn) + xenner_core::evtchn::PORTS,
+    runstates = const core::mem::offset_of!(xenner_core::Domain, vcpus)
+        + core::mem::offset_of!(VcpuShared, runstate),
+    vcpu_shared_size = const size_of::<VcpuShared>(),
 );
 
 unsafe extern "C" {

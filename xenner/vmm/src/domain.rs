@@ -9,6 +9,7 @@ use xen_sys::addr::{DomId, Mfn, PAGE_SIZE, Vaddr};
 use xen_sys::arch_x86::{VGCF_in_kernel, VGCF_online, VcpuGuestContext};
 use xenner_core::Config;
 use xenner_core::image::*;
+use xenner_core::vcpu_op::RUNSTATE_OFFLINE;
 use xt_builder::{BuildError, ElfImage, KernelImage, PvImage, PvKernel, PvSpec};
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -293,6 +294,8 @@ pub struct VcpuStats {
     pub cpu_time_ns: u64,
     /// Exits to this process.
     pub exits: u64,
+    /// What it does, `RUNSTATE_*`, as far as the guest can be believed.
+    pub runstate: u32,
 }
 
 impl Handle {
@@ -343,8 +346,24 @@ impl Handle {
         let stats = |(id, cpu_time_ns)| VcpuStats {
             cpu_time_ns,
             exits: self.shared.exits.of(id),
+            runstate: self.runstate(id),
         };
         times.into_iter().enumerate().map(stats).collect()
+    }
+
+    fn runstate(&self, vcpu: usize) -> u32 {
+        match &self.abi {
+            Table::Inside(emulator) => {
+                let at = emulator.runstate(vcpu);
+                self.shared.memory.load(at).unwrap_or(RUNSTATE_OFFLINE)
+            }
+            Table::Outside(outside) => {
+                let vcpu = outside.domain.vcpus.get(vcpu);
+                vcpu.map_or(RUNSTATE_OFFLINE, |vcpu| {
+                    vcpu.runstate.load(std::sync::atomic::Ordering::Relaxed)
+                })
+            }
+        }
     }
 
     /// How often each hypercall was made, by number.

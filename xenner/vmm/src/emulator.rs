@@ -42,6 +42,8 @@ pub struct Emulator {
     pub hypercalls: Maddr,
     /// Event channel ports.
     pub ports: Maddr,
+    runstates: Maddr,
+    runstate_step: u64,
 }
 
 impl Emulator {
@@ -94,6 +96,8 @@ impl Emulator {
             tables,
             counters,
             ports,
+            runstates,
+            runstate_step,
         ] = words;
         if magic != MAGIC {
             return Err(EmulatorError::Damaged("no header"));
@@ -110,7 +114,14 @@ impl Emulator {
             tables: physical(tables),
             hypercalls: physical(counters),
             ports: physical(ports),
+            runstates: physical(runstates),
+            runstate_step,
         })
+    }
+
+    /// Where a virtual CPU's runstate is, 32 bits.
+    pub fn runstate(&self, vcpu: usize) -> Maddr {
+        self.runstates.offset(vcpu as u64 * self.runstate_step)
     }
 
     /// End of a virtual CPU's stack, where the guest's registers end too.

@@ -26,5 +26,5 @@ pub mod shared;
 pub mod tables;
 pub mod vcpu;
 
-pub use domain::{DomainSpec, Handle, Role, TEST_GUEST, Vmm, VmmError};
+pub use domain::{DomainSpec, Handle, Role, TEST_GUEST, VcpuStats, Vmm, VmmError};
 pub use shared::{CrashReport, DomainExit, Shared, Snapshot};

@@ -381,7 +381,7 @@ impl Machine for HostMachine<'_> {
     fn shutdown(&mut self, reason: u32) {
         self.outside
             .shared
-            .end(DomainExit::from_reason(reason.into()));
+            .end(DomainExit::from_reason(reason.into(), self.id));
     }
 
     fn crash(&mut self, why: &'static str, detail: u64) {
