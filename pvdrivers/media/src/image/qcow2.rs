@@ -14,6 +14,8 @@
 mod check;
 mod flush;
 pub(crate) mod header;
+#[cfg(test)]
+mod power_test;
 mod refcounts;
 mod state;
 mod write;
