@@ -13,6 +13,7 @@ use xenner_core::vcpu_op::RUNSTATE_OFFLINE;
 use xt_builder::{BuildError, ElfImage, KernelImage, PvImage, PvKernel, PvSpec};
 use zerocopy::{FromZeros, IntoBytes};
 
+use crate::backends::Backends;
 use crate::devices::{self, ConsoleIo, ConsoleThread, GuestPage, StoreInfo};
 use crate::emulator::{Emulator, EmulatorError};
 use crate::evtchn::{Interrupts, Ports, Table};
@@ -22,6 +23,7 @@ use crate::kvm::{CpuidPolicy, Doing, Kind, KvmError, Machine, Start};
 use crate::memory::{self, MemError, Memory};
 use crate::outside::{self, Outside};
 use crate::shared::{ConsoleSink, DomainExit, Entered, Shared, Snapshot, Threads};
+use crate::shelf::Shelf;
 use crate::tables::Hole;
 use crate::vcpu;
 
@@ -59,6 +61,8 @@ pub enum Role {
     Console,
     /// Serves xenstore.
     Xenstore,
+    /// Takes devices through their handshakes, and starts the threads that serve them.
+    Devices,
 }
 
 /// A small PV kernel of this project's that looks at each part of the ABI and
@@ -225,6 +229,23 @@ impl Vmm {
         store.map_err(|source| VmmError::System {
             what: "start xenstore",
             source,
+        })
+    }
+
+    /// Starts the back ends of the devices on `shelf`, and of those that are put there later.
+    ///
+    /// # Errors
+    /// [`VmmError`].
+    pub fn attach_devices(
+        &self,
+        store: &xt_xenstore::service::Handle,
+        shelf: Shelf,
+    ) -> Result<Backends, VmmError> {
+        Backends::start(self.host(), store, shelf, self.confine).map_err(|source| {
+            VmmError::System {
+                what: "start the back ends of devices",
+                source,
+            }
         })
     }
 
