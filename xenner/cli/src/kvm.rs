@@ -112,6 +112,8 @@ fn resolve(spec: &DomainSpec, what: &str) -> Result<xenner_vmm::DomainSpec, Star
                 Role::Console => sandbox::Role::Console,
                 Role::Xenstore => sandbox::Role::Io,
                 Role::Devices => sandbox::Role::Devices,
+                Role::Block => sandbox::Role::Block,
+                Role::Net => sandbox::Role::Net,
             });
         },
     })

@@ -212,8 +212,9 @@ fn ioctls(role: Role) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
     let more: &[&[libc::Ioctl]] = match role {
         Role::Supervisor => &[BLOCK_IOCTLS, NET_IOCTLS],
         Role::Devices => &[DEVICES_IOCTLS, BLOCK_IOCTLS, NET_IOCTLS],
-        Role::Control | Role::Block => &[BLOCK_IOCTLS],
-        Role::Net => &[NET_IOCTLS],
+        Role::Control => &[BLOCK_IOCTLS],
+        Role::Block => &[DEVICES_IOCTLS, BLOCK_IOCTLS],
+        Role::Net => &[DEVICES_IOCTLS, NET_IOCTLS],
         Role::Vcpu | Role::Io | Role::Console => &[],
     };
     for &request in harmless.iter().chain(more.iter().copied().flatten()) {
@@ -339,7 +340,7 @@ const URING_SETUP: &[libc::c_long] = &[libc::SYS_io_uring_setup, libc::SYS_io_ur
 /// Confining threads further.
 const CONFINE: &[libc::c_long] = &[libc::SYS_seccomp];
 
-/// `KVM_IOEVENTFD`, by which the guest's events become the back ends'.
+/// `KVM_IOEVENTFD`, by which the guest's events become the back ends' and cease to be.
 const DEVICES_IOCTLS: &[libc::Ioctl] = &[0x4040_ae79];
 
 /// Size and sectors of a block device, and discarding (`linux/fs.h`): `BLKROGET`, `BLKSSZGET`,

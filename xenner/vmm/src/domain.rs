@@ -63,6 +63,10 @@ pub enum Role {
     Xenstore,
     /// Takes devices through their handshakes, and starts the threads that serve them.
     Devices,
+    /// Serves a queue of a disk.
+    Block,
+    /// Serves a queue of a network card.
+    Net,
 }
 
 /// A small PV kernel of this project's that looks at each part of the ABI and
@@ -181,7 +185,13 @@ impl Vmm {
             (None, None) => return Err(VmmError::NoVcpus),
         };
         let interrupts = Interrupts::new(&machine.vm, spec.vcpus)?;
-        let ports = Ports::new(machine.vm.clone(), memory, abi.clone(), interrupts);
+        let ports = Ports::new(
+            machine.vm.clone(),
+            memory,
+            abi.clone(),
+            interrupts,
+            spec.confine,
+        );
         Ok(Self {
             shared,
             abi,

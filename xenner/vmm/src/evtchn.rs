@@ -27,6 +27,7 @@ use xen_sys::errno::Errno;
 use xenner_core::evtchn::waits_for_host;
 use xenner_core::image::{Doorbells, PORT_DOORBELL, VECTOR_HOST};
 
+use crate::domain::Role;
 use crate::emulator::Emulator;
 use crate::kvm::{Doing, KvmError};
 use crate::memory::Memory;
@@ -142,18 +143,27 @@ pub struct Ports {
     memory: Memory,
     table: Table,
     interrupts: Interrupts,
+    /// What a thread does before it serves a guest's queue.
+    confine: fn(Role),
     /// What is registered with KVM; only for [`Table::Inside`].
     registered: Mutex<BTreeMap<u32, Arc<Binding>>>,
 }
 
 impl Ports {
     /// The ports of a domain about to start.
-    pub fn new(vm: Arc<VmFd>, memory: Memory, table: Table, interrupts: Interrupts) -> Arc<Self> {
+    pub fn new(
+        vm: Arc<VmFd>,
+        memory: Memory,
+        table: Table,
+        interrupts: Interrupts,
+        confine: fn(Role),
+    ) -> Arc<Self> {
         Arc::new(Self {
             vm,
             memory,
             table,
             interrupts,
+            confine,
             registered: Mutex::default(),
         })
     }
@@ -350,5 +360,14 @@ impl HostChannel for Channel {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    fn confine(&self, kind: &str) {
+        let role = if kind == "vbd" {
+            Role::Block
+        } else {
+            Role::Net
+        };
+        (self.ports.confine)(role);
     }
 }
