@@ -4,6 +4,7 @@ use std::path::Path;
 
 use xt_config::{Diagnostic, Document, DomainType};
 
+use crate::devices::{disk, nic};
 use crate::image;
 use crate::machine::StartError;
 use crate::spec::{Action, DomainSpec, Kernel, MemorySize};
@@ -13,15 +14,13 @@ const MAX_CONFIG: u64 = 1 << 20;
 
 /// Of the keys of a specification, those not acted on: they are warned of, like others that xl
 /// knows.
-const IDLE: [&str; 8] = [
+const IDLE: [&str; 6] = [
     "on_soft_reset",
     "max_grant_frames",
     "max_maptrack_frames",
     "max_grant_version",
     "max_event_channels",
     "serial",
-    "disk",
-    "vif",
 ];
 
 /// What the command line sets anyway, so that the file need not.
@@ -101,6 +100,16 @@ fn convert(config: xt_config::DomainSpec, document: &Document) -> Result<DomainS
     (spec.memory, spec.maxmem) = (mib(config.memory_mib), mib(config.max_memory_mib));
     (spec.vcpus, spec.maxvcpus) = (config.vcpus, config.max_vcpus);
     spec.cpuid = config.cpuid;
+    for disk in &config.disks {
+        // Refused here, where the place is known.
+        disk::medium(disk).map_err(|message| refused(document, "disk", message))?;
+    }
+    spec.devices.disks = config.disks;
+    for (place, vif) in (0..).zip(&config.vifs) {
+        let card = nic::of_vif(vif, vif.devid.unwrap_or(place));
+        let card = card.map_err(|message| refused(document, "vif", message))?;
+        spec.devices.nics.push(card);
+    }
     let on = config.on;
     let actions = &mut spec.actions;
     for (field, action, key) in [
@@ -116,6 +125,10 @@ fn convert(config: xt_config::DomainSpec, document: &Document) -> Result<DomainS
         })?;
     }
     Ok(spec)
+}
+
+fn refused(document: &Document, key: &str, message: String) -> StartError {
+    StartError::Config(document.error_at(key, message, None).to_string())
 }
 
 /// An amount beyond any limit stays beyond it.
@@ -175,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_known_key_without_effect_is_a_warning_naming_it() {
-        let text = "name = 'web'\nkernel = '/k'\nmemory = 64\nvnc = 1\ndisk = ['/d,raw,xvda,w']\n";
+        let text = "name = 'web'\nkernel = '/k'\nmemory = 64\nvnc = 1\npci = ['0:1']\n";
         let (_, warnings) = load_text(text, Given::default()).unwrap();
         assert_eq!(warnings.len(), 2, "{warnings:?}");
         assert!(
@@ -183,9 +196,31 @@ mod tests {
             "{warnings:?}"
         );
         assert!(
-            warnings[1].starts_with("web.cfg:5:1: Warning: disk "),
+            warnings[1].starts_with("web.cfg:5:1: Warning: pci "),
             "{warnings:?}"
         );
+    }
+
+    #[test]
+    fn disks_and_network_cards_reach_the_spec() {
+        let text = "name = 'web'\nkernel = '/k'\nmemory = 64\n\
+                    disk = ['/d,raw,xvda,w', '/c,,hdc,cdrom']\n\
+                    vif = ['mac=00:16:3e:01:02:03,bridge=br0', '']\n";
+        let (spec, warnings) = load_text(text, Given::default()).unwrap();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        assert_eq!(spec.devices.vdevs(), ["xvda", "hdc"]);
+        assert_eq!(spec.devices.devids(), [0, 1]);
+        assert_eq!(spec.devices.nics[0].mac.0, [0, 0x16, 0x3e, 1, 2, 3]);
+        spec.check().unwrap();
+        let bad = text.replace("/d,raw", "/d,qed");
+        let error = load_text(&bad, Given::default()).unwrap_err();
+        assert!(
+            error.starts_with("web.cfg:4:") && error.contains("xvda"),
+            "{error}"
+        );
+        let bad = text.replace("bridge=br0", "backend=net");
+        let error = load_text(&bad, Given::default()).unwrap_err();
+        assert!(error.starts_with("web.cfg:5:"), "{error}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use pv_backend::{DeviceError, Host, Reporter};
+use pv_backend::{DeviceError, Host, HostChannel, Reporter};
 
 use super::queue::{BlockQueue, MediumQueue, QueueError};
 use super::request::Geometry;
@@ -134,6 +134,7 @@ struct Run<H: Host> {
 
 impl<H: Host> Run<H> {
     fn run(mut self, reporter: &Reporter) {
+        self.queue.channel().confine("vbd");
         if let Err(error) = self.serve() {
             reporter.failed(failure(&error));
         }
