@@ -330,8 +330,8 @@ const FILE_IO: &[libc::c_long] = &[
     libc::SYS_pwritev2,
 ];
 
-/// Using a ring that is there. What it can do is what its owner may: no call is made by it that
-/// opens a file, since Landlock has taken those away.
+/// Using a ring that is there. No filter sees what is asked for through one, opening a file among
+/// it: that is for Landlock to refuse.
 const URING: &[libc::c_long] = &[libc::SYS_io_uring_enter];
 
 /// Making one.
