@@ -9,8 +9,8 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -51,7 +51,7 @@ pub fn run(spec: &ModelSpec, run_dir: &Path) -> Result<ExitCode> {
     let signals = block_signals()?;
     let mut store = Client::connect_default()?;
     let own = own_domid(&mut store)?;
-    let disks = disks(own, spec.domid, default_socket(run_dir, Some(spec.domid)));
+    let disks = disks(own, spec.domid, default_socket(run_dir, Some(spec.domid)))?;
     let monitors = spec.monitors.iter();
     let _monitors = monitors
         .map(|path| Monitor::listen(path, disks.clone()))
@@ -170,24 +170,23 @@ impl Worker {
 }
 
 /// The guest's disks with their counters, as the worker tells them.
-fn disks(own: DomId, domid: DomId, socket: PathBuf) -> Disks {
-    Arc::new(move || {
+fn disks(own: DomId, domid: DomId, socket: PathBuf) -> Result<Disks> {
+    let store = Mutex::new(Client::connect_default()?);
+    Ok(Arc::new(move || {
         let devices = ask(&socket).unwrap_or_else(|error| {
             tracing::debug!("No counters: {error:#}");
             Vec::new()
         });
-        let mut store = Client::connect_default().ok();
+        let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
         let devices = devices.iter().filter(|device| device.stats.kind == "vbd");
         let disk = |device: &DeviceReport| {
             let devid = device.stats.devid;
             let node = format!("/local/domain/{own}/backend/qdisk/{domid}/{devid}/params");
-            let params = store
-                .as_mut()
-                .and_then(|store| store.read_text(&node).ok()?);
+            let params = store.read_text(&node).ok().flatten();
             block_device(&device.stats, &params.unwrap_or_default())
         };
         devices.map(disk).collect()
-    })
+    }))
 }
 
 /// `libxenstat` finds the disk by what follows the first slash in `params`, slash included.

@@ -8,14 +8,18 @@ use std::io::{self, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 /// Longest silence between two commands of a conversation.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Counters this old are as good as new within one conversation.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// A disk as monitors see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,6 +83,7 @@ impl Drop for Monitor {
 fn converse(stream: &UnixStream, disks: &Disks) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
+    let mut snapshot = Snapshot::take(disks);
     // The interface spoken is QEMU's of this version.
     let version =
         json!({ "qemu": { "major": 7, "minor": 2, "micro": 0 }, "package": "xt-backend" });
@@ -88,9 +93,43 @@ fn converse(stream: &UnixStream, disks: &Disks) -> io::Result<()> {
     )?;
     let commands = serde_json::Deserializer::from_reader(stream).into_iter::<Value>();
     for command in commands {
-        say(stream, &answer(&command?, disks))?;
+        say(stream, &answer(&command?, &mut snapshot))?;
     }
     Ok(())
+}
+
+/// The disks as they were not long ago. `libxenstat` takes no answer for one after 10 ms, so they are
+/// asked for as soon as it connects, while it still waits for the greeting.
+struct Snapshot {
+    disks: Disks,
+    taken: Instant,
+    told: Receiver<Vec<BlockDevice>>,
+    known: Vec<BlockDevice>,
+}
+
+impl Snapshot {
+    fn take(disks: &Disks) -> Self {
+        let (tell, told) = mpsc::channel();
+        let ask = disks.clone();
+        thread::spawn(move || tell.send(ask()));
+        Self {
+            disks: disks.clone(),
+            taken: Instant::now(),
+            told,
+            known: Vec::new(),
+        }
+    }
+
+    fn disks(&mut self) -> &[BlockDevice] {
+        if self.taken.elapsed() > FRESH {
+            *self = Self::take(&self.disks);
+        }
+        // Once; the sender is gone then.
+        if let Ok(disks) = self.told.recv() {
+            self.known = disks;
+        }
+        &self.known
+    }
 }
 
 fn say(mut stream: &UnixStream, what: &Value) -> io::Result<()> {
@@ -99,7 +138,7 @@ fn say(mut stream: &UnixStream, what: &Value) -> io::Result<()> {
     stream.write_all(text.as_bytes())
 }
 
-fn answer(command: &Value, disks: &Disks) -> Value {
+fn answer(command: &Value, snapshot: &mut Snapshot) -> Value {
     let name = command["execute"].as_str().unwrap_or_default();
     let result = match name {
         "qmp_capabilities" => Ok(json!({})),
@@ -107,8 +146,8 @@ fn answer(command: &Value, disks: &Disks) -> Value {
         // No serial ports, no display.
         "query-chardev" => Ok(json!([])),
         "query-vnc" => Ok(json!({ "enabled": false })),
-        "query-block" => Ok(disks().iter().map(block).collect()),
-        "query-blockstats" => Ok(disks().iter().map(block_stats).collect()),
+        "query-block" => Ok(snapshot.disks().iter().map(block).collect()),
+        "query-blockstats" => Ok(snapshot.disks().iter().map(block_stats).collect()),
         _ => Err(json!({
             "class": "CommandNotFound",
             "desc": format!("The command {name} has not been found"),

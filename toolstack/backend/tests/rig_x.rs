@@ -31,7 +31,7 @@ fn disks_of_a_guest_that_xl_creates() {
         "device_model_version = \"qemu-xen\"\n\
          device_model_override = \"/usr/bin/xt-backend\"\n\
          disk = [ \"format=raw, vdev=xvda, access=rw, backendtype=qdisk, target=/disks/a.img\",\n\
-                  \"phy:/dev/loop0,xvdc,w\" ]",
+                  \"format=raw, vdev=xvdc, access=rw, backendtype=phy, script=block-plain, target=/dev/loop0\" ]",
     );
 
     what_is_written_is_in_the_file(&mut guest);
@@ -97,7 +97,7 @@ fn counters_are_told(guest: &mut Guest<'_>) {
     let latency = &served_by("xt-backend")["histograms"]["read_latency_ns"]["sum"];
     assert!(latency.as_u64() > Some(0), "{json}");
 
-    let top = guest.dom0("xentop -b -x -i 1");
+    let top = guest.dom0("xentop -b -x -d 1 -i 4");
     println!("{top}");
     let vbd = top.lines().find(|line| line.contains(XVDA));
     let vbd = vbd.unwrap_or_else(|| panic!("no VBD {XVDA} in {top}"));

@@ -61,7 +61,10 @@ fn report(sys: &Path, device: &Path, name: &str) -> Option<DeviceReport> {
     let (kind, domid, devid) = (parts.next()?, parts.next()?, parts.next()?);
     let (domid, devid) = (domid.parse().ok()?, devid.parse().ok()?);
     let (name, counters) = match kind {
-        "vbd" => (String::new(), read_all(&device.join("statistics"), &DISK)),
+        "vbd" => (
+            disk_name(devid),
+            read_all(&device.join("statistics"), &DISK),
+        ),
         "vif" => {
             let interface = format!("vif{domid}.{devid}");
             let statistics = sys.join("class/net").join(&interface).join("statistics");
@@ -84,6 +87,26 @@ fn report(sys: &Path, device: &Path, name: &str) -> Option<DeviceReport> {
     })
 }
 
+/// What Linux calls the disk in the guest; nothing for names that are not Xen's own (`hda`, `sda`).
+/// The numbers are `vbd-interface.7`'s.
+fn disk_name(devid: u32) -> String {
+    let (disk, partition) = match devid {
+        _ if devid >> 8 == 202 => (devid >> 4 & 15, devid & 15),
+        _ if devid >> 28 == 1 => (devid >> 8 & 0xf_ffff, devid & 255),
+        _ => return String::new(),
+    };
+    let mut letters = String::new();
+    let mut left = disk + 1;
+    while left > 0 {
+        letters.insert(0, char::from(b'a' + ((left - 1) % 26) as u8));
+        left = (left - 1) / 26;
+    }
+    match partition {
+        0 => format!("xvd{letters}"),
+        _ => format!("xvd{letters}{partition}"),
+    }
+}
+
 /// `None` while there are no statistics: the device is not connected.
 fn read_all(dir: &Path, files: &[(&str, &str, u64)]) -> Option<QueueStats> {
     let mut stats = QueueStats::default();
@@ -100,6 +123,19 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn disks_have_names() {
+        for (devid, name) in [
+            (51712, "xvda"),
+            (51745, "xvdc1"),
+            (1 << 28 | 16 << 8, "xvdq"),
+            (1 << 28 | 26 << 8 | 3, "xvdaa3"),
+            (768, ""),
+        ] {
+            assert_eq!(disk_name(devid), name);
+        }
+    }
 
     #[test]
     fn counters_of_blkback_and_netback_are_read() {
