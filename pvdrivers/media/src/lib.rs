@@ -11,6 +11,7 @@ mod disk;
 mod engine;
 mod error;
 mod file;
+mod image;
 mod memory;
 mod nbd;
 mod null;
