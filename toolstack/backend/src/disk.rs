@@ -1,25 +1,26 @@
 //! Disks as `libxl` describes them to QEMU: directories `backend/qdisk/<domid>/<devid>`.
 
-use std::io;
-
 use pv_backend::{DeviceError, DeviceId, Nodes};
-use pv_block::back::{DiscardInfo, Medium, MediumInfo, Settings, VbdDriver};
-use pv_media::{Disk, Format, MediumSpec, Paths, Queue};
-use pv_ring::IoBuffers;
+use pv_block::back::{Settings, VbdDriver};
+use pv_media::{Disk, Format, MediumSpec, Paths};
 use xt_host_xen::XenHost;
 
-/// The back end of a disk.
-pub fn driver(id: &DeviceId) -> VbdDriver<XenHost, QDisk> {
-    VbdDriver::new(id.clone(), Settings::default(), Box::new(open))
+/// The back end of a disk; `killed`: the process before this one did not end in order.
+pub fn driver(id: &DeviceId, killed: bool) -> VbdDriver<XenHost, Disk> {
+    let settings = Settings {
+        refuse_unanswered: killed,
+        ..Settings::default()
+    };
+    VbdDriver::new(id.clone(), settings, Box::new(open))
 }
 
-fn open(back: &Nodes) -> Result<Option<QDisk>, DeviceError> {
+fn open(back: &Nodes) -> Result<Option<Disk>, DeviceError> {
     let Some(spec) = medium_spec(back)? else {
         return Ok(None);
     };
     let disk = Disk::open(&spec, &Paths);
     let disk = disk.map_err(|error| DeviceError(crate::chain(&error)))?;
-    Ok(Some(QDisk(disk)))
+    Ok(Some(disk))
 }
 
 /// What the nodes name; `None`: an empty drive.
@@ -53,33 +54,6 @@ fn medium_spec(back: &Nodes) -> Result<Option<MediumSpec>, DeviceError> {
     spec.direct_io = back.text("direct-io-safe") == Some("1");
     spec.discard = back.text("discard-enable") != Some("0");
     Ok(Some(spec))
-}
-
-/// A medium as the block back end takes it.
-#[derive(Debug)]
-pub struct QDisk(Disk);
-
-impl Medium for QDisk {
-    fn info(&self) -> MediumInfo {
-        // Somebody may have made the file larger.
-        let info = self.0.refresh().unwrap_or_else(|_| self.0.info());
-        MediumInfo {
-            sectors: info.sectors,
-            sector_size: info.sector_size,
-            physical_sector_size: info.physical_sector_size,
-            readonly: info.readonly,
-            discard: info.discard.map(|discard| DiscardInfo {
-                granularity: discard.granularity,
-                alignment: discard.alignment,
-                secure: discard.secure,
-            }),
-            flush: info.flush,
-        }
-    }
-
-    fn queue<B: IoBuffers>(&self, depth: usize) -> io::Result<Box<dyn Queue<B>>> {
-        self.0.queue(depth)
-    }
 }
 
 #[cfg(test)]
