@@ -455,6 +455,8 @@ impl House<'_> {
         let mut exit = machine
             .run()
             .map_err(|error| Failure::new(Status::Failed, error.to_string()))?;
+        let stats = machine.control().stats();
+        self.sender.send(&Event::Ended(Box::new(stats)));
         if let DomainExit::Crash(report) = &mut exit {
             match &self.plan.symbols {
                 Some(symbols) => report.symbolise(|address| symbols.name_of(address)),
