@@ -131,7 +131,13 @@ fn a_barrier_waits_for_what_is_before_and_holds_what_is_after() {
         .submit(&Command::Write(0, Segments::Direct(&all[2])), 2)
         .unwrap();
     queue.publish().unwrap();
+    while device.stats(0).gauges["in_flight"] < 2 {
+        std::thread::yield_now();
+    }
+    let given = disk.operations();
     disk.release();
+    assert_eq!(given, 1, "only the first is at the disk");
+    let queue = &mut device.queues[0];
     let answers = [(); 3].map(|()| queue.wait().unwrap());
     assert_eq!(answers.map(|answer| answer.tag), [0, 1, 2]);
     assert!(answers.iter().all(|answer| answer.result.is_ok()));

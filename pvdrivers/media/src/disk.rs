@@ -8,6 +8,7 @@ use pv_ring::IoBuffers;
 use crate::engine::EngineKind;
 use crate::image::chain::{self, Opened};
 use crate::image::{Image, ImageQueue};
+use crate::nbd::{Nbd, NbdQueue};
 use crate::null::NullQueue;
 use crate::raw::{RawMedium, RawQueue};
 use crate::{MediumError, MediumSpec, Opener, Queue};
@@ -51,6 +52,7 @@ enum Medium {
     Null { sectors: u64 },
     Raw(Arc<RawMedium>),
     Image(Arc<Image>),
+    Nbd(Arc<Nbd>),
 }
 
 impl Disk {
@@ -65,6 +67,11 @@ impl Disk {
         {
             let why = "A sector has 512 or 4096 bytes".into();
             return Err(MediumError::Spec(why));
+        }
+        if let Some(uri) = spec.nbd_uri() {
+            return Ok(Self::of(Medium::Nbd(Arc::new(Nbd::open(
+                uri, spec, opener,
+            )?))));
         }
         Ok(Self::of(match chain::open(spec, opener)? {
             Opened::Raw(raw) => Medium::Raw(Arc::new(raw)),
@@ -101,6 +108,7 @@ impl Disk {
             },
             Medium::Raw(raw) => raw.info(),
             Medium::Image(image) => image.info(),
+            Medium::Nbd(nbd) => nbd.info(),
         }
     }
 
@@ -130,6 +138,7 @@ impl Disk {
         Ok(match &*self.medium {
             Medium::Null { .. } => Box::new(NullQueue::new(depth)?),
             Medium::Raw(raw) => Box::new(RawQueue::new(raw.clone(), depth, kind)?),
+            Medium::Nbd(nbd) => Box::new(NbdQueue::new(nbd.clone(), depth)?),
             Medium::Image(image) => Box::new(ImageQueue::new(image.clone(), depth, kind)?),
         })
     }
@@ -140,7 +149,7 @@ impl Disk {
     /// The host's; the size stays as it was.
     pub fn refresh(&self) -> io::Result<DiskInfo> {
         match &*self.medium {
-            Medium::Null { .. } | Medium::Image(_) => {}
+            Medium::Null { .. } | Medium::Image(_) | Medium::Nbd(_) => {}
             Medium::Raw(raw) => raw.refresh()?,
         }
         Ok(self.info())
@@ -162,7 +171,7 @@ impl Disk {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         match &*self.medium {
-            Medium::Null { .. } => return Err(io::ErrorKind::Unsupported.into()),
+            Medium::Null { .. } | Medium::Nbd(_) => return Err(io::ErrorKind::Unsupported.into()),
             Medium::Raw(raw) => raw.grow(size)?,
             Medium::Image(image) => image.grow(size)?,
         }

@@ -110,10 +110,6 @@ impl MediaFile {
         self.writable
     }
 
-    pub(crate) fn is_direct(&self) -> bool {
-        self.direct.is_some()
-    }
-
     /// No request of this file goes past the page cache any more.
     pub(crate) fn buffer_all(&mut self) {
         self.direct = None;

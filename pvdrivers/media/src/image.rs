@@ -20,6 +20,7 @@ use crate::engine::Files;
 use crate::file::{Pieces, within};
 use crate::{Discard, DiskInfo, sys};
 
+pub(crate) use bytes::be;
 pub(crate) use packed::Packed;
 pub(crate) use qcow2::{Qcow2, header as qcow2_header};
 pub(crate) use queue::ImageQueue;

@@ -59,9 +59,13 @@ impl<H: Host> Worker<H> {
             control: control.clone(),
         };
         let thread = std::thread::Builder::new().name(name);
+        let serve = move || {
+            let _bug = PanicReport(&reporter);
+            run.run(&reporter);
+        };
         Ok(Self {
             control,
-            thread: Some(thread.spawn(move || run.run(&reporter))?),
+            thread: Some(thread.spawn(serve)?),
             depth,
         })
     }
@@ -106,6 +110,18 @@ impl<H: Host> Drop for Worker<H> {
             && thread.join().is_err()
         {
             tracing::error!("A block queue's thread has panicked");
+        }
+    }
+}
+
+/// A bug of ours is not to look like a slow disk: the device is closed.
+struct PanicReport<'a>(&'a Reporter);
+
+impl Drop for PanicReport<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let what = "A queue's thread has panicked".to_owned();
+            self.0.failed(DeviceError(what));
         }
     }
 }

@@ -129,19 +129,18 @@ impl Refcounts {
         let mut freed = Vec::new();
         loop {
             let placed = |block: &usize| self.blocks.get(*block).is_some_and(|offset| *offset != 0);
-            let Some(&missing) = self.dirty.iter().find(|block| !placed(block)) else {
-                return Ok(freed);
-            };
             let cluster_size = 1u64 << self.cluster_bits;
+            let Some(&missing) = self.dirty.iter().find(|block| !placed(block)) else {
+                if self.table_moved || !self.depends_on_new() {
+                    return Ok(freed);
+                }
+                freed.extend(self.move_table(self.table_clusters)?);
+                continue;
+            };
             let capacity = self.table_clusters * cluster_size / 8;
             if missing as u64 >= capacity {
                 let entries = (missing as u64 + 1) * 3 / 2;
-                let clusters = (entries * 8).div_ceil(cluster_size);
-                let first = self.allocate_run(clusters)?;
-                let old = self.table >> self.cluster_bits;
-                freed.extend(old..old + self.table_clusters);
-                (self.table, self.table_clusters) = (first << self.cluster_bits, clusters);
-                self.table_moved = true;
+                freed.extend(self.move_table((entries * 8).div_ceil(cluster_size))?);
                 continue;
             }
             let cluster = self.allocate_run(1)?;
@@ -151,6 +150,26 @@ impl Refcounts {
             self.blocks[missing] = cluster << self.cluster_bits;
             self.unlinked.insert(missing);
         }
+    }
+
+    /// Whether a new block is counted in another new one. A power cut between linking the two
+    /// would leave it in use and not counted, so all have to be linked at once, by a new table.
+    fn depends_on_new(&self) -> bool {
+        self.unlinked.iter().any(|block| {
+            let cluster = self.blocks[*block] >> self.cluster_bits;
+            let counted_in = (cluster / self.per_block) as usize;
+            counted_in != *block && self.unlinked.contains(&counted_in)
+        })
+    }
+
+    /// Finds a new place for the table; returns the old one's clusters.
+    fn move_table(&mut self, clusters: u64) -> io::Result<std::ops::Range<u64>> {
+        let first = self.allocate_run(clusters)?;
+        let old = self.table >> self.cluster_bits;
+        let old = old..old + self.table_clusters;
+        (self.table, self.table_clusters) = (first << self.cluster_bits, clusters);
+        self.table_moved = true;
+        Ok(old)
     }
 
     /// The content of a block.

@@ -496,3 +496,36 @@ fn two_guests_by_a_socket() {
     }
     assert_eq!(peer.counter("rx_gso_packets"), COUNT as u64);
 }
+
+/// A front end ends its grants as soon as it sees the answer, and must not be let down.
+#[test]
+fn pages_are_unmapped_before_the_answer() {
+    use pv_ring::GrantAccess;
+    let mut rig = Setup {
+        buffers: 100,
+        ..Default::default()
+    }
+    .start();
+    let frame = TxFrame::default();
+    for round in 0..100u16 {
+        rig.q().send(&frame, &plain(60), &[], 0).unwrap();
+        rig.q().tx.publish().unwrap();
+        until(|| rig.q().reclaim().unwrap().0 == 1);
+        // The only page this front end sends from so far.
+        if round == 99 {
+            let gref = rig.queues[0].tx_gref(0);
+            assert!(rig.host.end(gref), "still mapped for transmission");
+        }
+        let info = plain_info();
+        let bytes = plain(60);
+        rig.wires[0].push(Frame { bytes, info });
+        let queue = &mut rig.queues[0];
+        let mut got = None;
+        until(|| {
+            got = queue.rx.recv().unwrap();
+            got.is_some()
+        });
+        let gref = got.unwrap().pieces()[0].buffer.gref;
+        assert!(rig.host.end(gref), "still mapped for reception");
+    }
+}
