@@ -532,12 +532,14 @@ impl House<'_> {
             _ => RunState::Shutdown,
         };
         let name = life.live.name();
+        // Before anybody hears of it and asks.
+        life.live.keep(state);
         self.notice(format!(
             "Domain {name} is kept for inspection until: xenner destroy {name}"
         ));
         let word = exit.word();
         let body = move || {
-            life.live.keep(state);
+            life.live.await_stop();
             life.live.release();
             drop(machine);
             end(&mut life, word);
