@@ -22,7 +22,9 @@ fn child(name: &str, environment: &[(&str, &str)]) -> Command {
         "--nocapture",
         "--test-threads=1",
     ]);
-    command.envs(environment.iter().copied());
+    command
+        .env("PV_MEDIA_CHILD", "1")
+        .envs(environment.iter().copied());
     command
 }
 
@@ -44,6 +46,7 @@ fn no_room_on_the_host() {
     );
     let status = Command::new("unshare")
         .args(["-m", "sh", "-c", &script])
+        .env("PV_MEDIA_CHILD", "1")
         .env("PV_MEDIA_FOLDER", folder.path())
         .status();
     match status {
@@ -56,6 +59,9 @@ fn no_room_on_the_host() {
 #[test]
 #[ignore = "runs in a process of its own, on a file system of 6 MiB"]
 fn no_room_child() {
+    if !common::is_child() {
+        return;
+    }
     let folder = PathBuf::from(std::env::var("PV_MEDIA_FOLDER").unwrap());
     for format in [Format::Raw, Format::Qcow2] {
         let image = folder.join("disk");
@@ -162,6 +168,9 @@ fn sector(value: u64, at: u64) -> [u8; 512] {
 #[test]
 #[ignore = "runs in a process of its own, which is killed"]
 fn killed_child() {
+    if !common::is_child() {
+        return;
+    }
     let text = |name| std::env::var(name).unwrap();
     let format = if text("PV_MEDIA_FORMAT") == "raw" {
         Format::Raw

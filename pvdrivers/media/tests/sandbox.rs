@@ -50,6 +50,7 @@ fn in_child(name: &str, folder: &std::path::Path) {
             "--nocapture",
             "--test-threads=1",
         ])
+        .env("PV_MEDIA_CHILD", "1")
         .env("PV_MEDIA_FOLDER", folder)
         .status()
         .unwrap();
@@ -92,6 +93,9 @@ fn the_system_calls_that_are_told_suffice() {
 #[test]
 #[ignore = "runs in a process of its own, under a filter"]
 fn filtered_child() {
+    if !common::is_child() {
+        return;
+    }
     let disks = disks();
     refuse(libc::SYS_openat);
     only(
@@ -136,6 +140,9 @@ fn a_host_without_io_uring() {
 #[test]
 #[ignore = "runs in a process of its own, without io_uring"]
 fn without_io_uring_child() {
+    if !common::is_child() {
+        return;
+    }
     refuse(libc::SYS_io_uring_setup);
     for (i, (disk, bytes)) in disks().into_iter().enumerate() {
         let mut model = Model::new(&disk, bytes, i as u64);
