@@ -56,7 +56,7 @@ impl Launcher for KvmLauncher {
         let backends = vmm
             .attach_devices(&store, ports.shelf.clone())
             .map_err(other)?;
-        let desk = Desk::open(ports.shelf, store.clone(), backends)
+        let desk = Desk::open(ports.shelf, backends)
             .map_err(|error| StartError::Other(error.to_string()))?;
         let control = Arc::new(KvmControl {
             handle: vmm.handle(),

@@ -13,20 +13,9 @@ use pv_backend::driver::DeviceError;
 use pv_media::Disk;
 use pv_net::back::Network;
 use pv_netdev::{Link, Offloads};
+pub use xt_devices::DeviceNodes;
 
 use crate::link::Lent;
-
-/// Nodes of xenstore: names and values.
-pub type NodeList = Vec<(String, String)>;
-
-/// A device as the toolstack describes it in xenstore.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DeviceNodes {
-    /// The front end's directory, but for `backend`, `backend-id` and `state`.
-    pub front: NodeList,
-    /// The back end's directory, but for `frontend`, `frontend-id`, `online` and `state`.
-    pub back: NodeList,
-}
 
 /// What a network card is plugged into: its links, those in use not counted.
 #[derive(Clone)]
@@ -88,11 +77,13 @@ pub enum Backing {
 pub struct Item {
     /// What xenstore says of it.
     pub nodes: DeviceNodes,
+    /// What it is on, for people.
+    pub label: String,
     /// What it is on.
     pub backing: Backing,
 }
 
-/// Kind (`vbd`, `vif`) and number of a device.
+/// The front end's kind (`vbd`, `vif`) and number of a device.
 pub type Key = (String, u32);
 
 /// All devices of a domain; clones are the same shelf.

@@ -235,10 +235,12 @@ impl Parcel {
         Ok(match self {
             Parcel::Disk(parcel) => Item {
                 nodes: disk::nodes(&parcel.spec),
+                label: disk::label(&parcel.spec),
                 backing: Backing::Medium(parcel.unpack(fds)?),
             },
             Parcel::Nic(parcel) => Item {
-                nodes: nic::nodes(&parcel.nic, &parcel.description),
+                nodes: nic::nodes(&parcel.nic, &parcel.description).map_err(ParcelError)?,
+                label: nic::label(&parcel.nic, &parcel.description),
                 backing: Backing::Links(parcel.unpack(fds)?),
             },
         })
