@@ -110,7 +110,7 @@ fn resolve(spec: &DomainSpec, what: &str) -> Result<xenner_vmm::DomainSpec, Star
             sandbox::enter(match role {
                 Role::Vcpu => sandbox::Role::Vcpu,
                 Role::Console => sandbox::Role::Console,
-                Role::Xenstore => sandbox::Role::Io,
+                Role::Xenstore => sandbox::Role::Xenstore,
                 Role::Devices => sandbox::Role::Devices,
                 Role::Block => sandbox::Role::Block,
                 Role::Net => sandbox::Role::Net,
