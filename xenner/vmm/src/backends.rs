@@ -60,7 +60,8 @@ pub enum DeviceFault {
 }
 
 impl Backends {
-    /// Serves the devices on `shelf` and those that are put there later.
+    /// Serves the devices on `shelf` and those that are put there later, to a guest with so many
+    /// virtual CPUs: more queues than that are of no use to it.
     ///
     /// # Errors
     /// The operating system's, or xenstore has ended.
@@ -68,6 +69,7 @@ impl Backends {
         host: KvmHost,
         store: &Store,
         shelf: Shelf,
+        vcpus: usize,
         confine: fn(Role),
     ) -> io::Result<Self> {
         let connect = || {
@@ -81,7 +83,7 @@ impl Backends {
             hotplug_scripts: false,
         };
         let shelved = shelf.clone();
-        let factory = move |id: &DeviceId, _: &Nodes| driver(&shelved, id);
+        let factory = move |id: &DeviceId, _: &Nodes| driver(&shelved, id, vcpus);
         // Made here, where the descriptors it needs may be had.
         let (manager, control) =
             Manager::new(client, host, spec, factory).map_err(io::Error::other)?;
@@ -246,13 +248,14 @@ fn key_of(id: &DeviceId) -> Key {
     (kind.to_owned(), id.devid)
 }
 
-fn driver(shelf: &Shelf, id: &DeviceId) -> Option<Box<dyn Driver<KvmHost>>> {
+fn driver(shelf: &Shelf, id: &DeviceId, vcpus: usize) -> Option<Box<dyn Driver<KvmHost>>> {
     let key = key_of(id);
     match shelf.get(&key)?.backing {
         Backing::Medium(_) => {
             let shelf = shelf.clone();
             let open = move |_: &Nodes| Ok(shelf.medium(&key)?.map(OnDisk));
-            let settings = Settings::default();
+            let mut settings = Settings::default();
+            settings.max_queues = settings.max_queues.min(vcpus as u32).max(1);
             Some(Box::new(VbdDriver::new(
                 id.clone(),
                 settings,

@@ -255,12 +255,12 @@ impl Vmm {
         store: &xt_xenstore::service::Handle,
         shelf: Shelf,
     ) -> Result<Backends, VmmError> {
-        Backends::start(self.host(), store, shelf, self.confine).map_err(|source| {
-            VmmError::System {
+        Backends::start(self.host(), store, shelf, self.vcpus.len(), self.confine).map_err(
+            |source| VmmError::System {
                 what: "start the back ends of devices",
                 source,
-            }
-        })
+            },
+        )
     }
 
     /// The controls, for other threads.

@@ -57,9 +57,19 @@ impl Network for Plug {
             let message = format!("{queues} links are wanted and {have} there");
             return Err(io::Error::other(message));
         };
+        let mut lent = links.split_off(first);
+        if links.len() + lent.len() > 1 {
+            // These first: one has to be in use.
+            for link in &mut lent {
+                link.set_used(true)?;
+            }
+            for link in links.iter_mut() {
+                link.set_used(false)?;
+            }
+        }
         let home = &self.links;
         let lend = |link| Box::new(Lent::new(link, home.clone())) as Box<dyn Link>;
-        Ok(links.split_off(first).into_iter().map(lend).collect())
+        Ok(lent.into_iter().map(lend).collect())
     }
 }
 

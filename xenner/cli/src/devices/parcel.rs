@@ -179,13 +179,16 @@ impl DiskParcel {
     }
 }
 
-/// Makes a network card's host side.
-pub fn pack_nic(card: &Nic) -> Result<(NicParcel, Vec<OwnedFd>), ParcelError> {
+/// Most queues of a card.
+const MAX_QUEUES: u32 = 8;
+
+/// Makes a network card's host side, with a queue for each virtual CPU where the network can.
+pub fn pack_nic(card: &Nic, vcpus: u32) -> Result<(NicParcel, Vec<OwnedFd>), ParcelError> {
     let what = format!("Network card {}", card.devid);
     // The interface's name must tell the domains of a host apart; they all are number 1 to themselves.
     let request = Request {
         name: format!("vif{}.{}", std::process::id(), card.devid),
-        queues: 1,
+        queues: vcpus.clamp(1, MAX_QUEUES) as u16,
     };
     let opened = pv_netdev::open(&card.netdev, &request);
     let mut opened = opened.map_err(|error| ParcelError::of(&what, &error))?;
