@@ -428,6 +428,7 @@ impl Control for KvmControl {
                 })
                 .collect(),
             counters: self.counters(),
+            devices: Vec::new(),
         }
     }
 

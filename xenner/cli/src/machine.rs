@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
+use pv_stats::DeviceStats;
 use serde::{Deserialize, Serialize};
 
 use crate::console::Console;
@@ -187,6 +188,9 @@ pub struct Stats {
     pub vcpus: Vec<VcpuStats>,
     /// Everything else, by dotted name, such as `hypercall.mmu_update` or `console.out_bytes`.
     pub counters: BTreeMap<String, u64>,
+    /// Its devices and their queues.
+    #[serde(default)]
+    pub devices: Vec<DeviceStats>,
 }
 
 impl Stats {

@@ -2,9 +2,11 @@
 //!
 //! A request is one line of JSON, `{"version":1,"command":"pause"}`; the answer is one line,
 //! `{"version":1,"result":…}` or `{"version":1,"error":"…"}`. After a successful `console` request
-//! the connection carries raw console bytes in both directions.
+//! the connection carries raw console bytes in both directions. A first line of HTTP instead gets the
+//! domain's metrics, [`http`].
 
 pub mod client;
+pub mod http;
 pub mod server;
 
 use serde::{Deserialize, Serialize};
@@ -15,7 +17,7 @@ use crate::machine::{RunState, ShutdownRequest};
 /// The version of the protocol.
 pub const VERSION: u32 = 1;
 /// The longest request or answer line, in bytes.
-pub const MAX_LINE: usize = 1 << 20;
+pub const MAX_LINE: usize = 16 << 20;
 
 /// A request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
