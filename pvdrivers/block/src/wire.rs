@@ -191,6 +191,10 @@ impl<P: SharedPage> BackSlots<P> {
         each!(self, ring => ring.in_flight())
     }
 
+    pub(crate) fn waiting(&self) -> Result<u32, RingError> {
+        each!(self, ring => ring.waiting())
+    }
+
     pub(crate) fn publish(&mut self) -> bool {
         each!(self, ring => ring.publish())
     }

@@ -28,5 +28,10 @@ mod shared;
 pub mod stats;
 mod tx;
 
+#[cfg(any(test, feature = "loopback"))]
+pub use driver::Stepper;
 pub use driver::{Network, VifDriver, VifSpec};
 pub use nodes::Rate;
+
+#[cfg(test)]
+mod tests;

@@ -17,8 +17,7 @@ use pv_ring::{Access, GrantAccess, SharedPage};
 use pv_stats::DeviceStats;
 use xen_sys::GrantRef;
 
-use crate::PAGE_SIZE;
-use crate::back::{Network, VifDriver, VifSpec};
+use crate::back::{Network, Stepper, VifDriver, VifSpec};
 use crate::front::nodes::{QueueRefs, Wanted, publish};
 use crate::front::{Buffer, FrontError, Received, RxQueue, TxFrame, TxPiece, TxQueue};
 
@@ -192,11 +191,6 @@ impl FrontQueue {
         }
         Ok(Some((frame, bytes)))
     }
-
-    /// Bytes of the longest packet that fits a number of pages.
-    pub const fn room(pages: usize) -> usize {
-        pages * PAGE_SIZE
-    }
 }
 
 /// Links that were made beforehand.
@@ -288,6 +282,24 @@ impl Card {
     /// # Errors
     /// The back end's.
     pub fn connect(&mut self, wanted: &Wanted, queues: &[QueueRefs]) -> Result<(), DeviceError> {
+        self.publish(wanted, queues);
+        self.connect_nodes()
+    }
+
+    /// As [`connect`](Self::connect), without a thread.
+    ///
+    /// # Errors
+    /// The back end's.
+    pub fn connect_stepping(
+        &mut self,
+        wanted: &Wanted,
+        queues: &[QueueRefs],
+    ) -> Result<Stepper<LoopbackHost>, DeviceError> {
+        self.publish(wanted, queues);
+        self.driver.connect_stepping(&self.host, &self.front)
+    }
+
+    fn publish(&mut self, wanted: &Wanted, queues: &[QueueRefs]) {
         self.front = Nodes::default();
         let front = &mut self.front;
         let done: Result<(), ()> = publish(wanted, queues, |key, value| {
@@ -295,7 +307,6 @@ impl Card {
             Ok(())
         });
         done.expect("writing to a map does not fail");
-        self.connect_nodes()
     }
 
     /// Connects with what is in the front end's directory.

@@ -3,7 +3,7 @@
 //!
 //! - [`disk`] and [`nic`]: from a specification to the nodes of a device.
 //! - [`device`]: writes them, and waits for the back end.
-//! - [`detach`]: orderly removal, or by force.
+//! - [`mod@detach`]: orderly removal, or by force.
 //! - [`list`]: what there is, in the shape of `xl block-list` and `xl network-list`, and as JSON.
 //! - [`medium`]: exchanges a CD, tells of a resized disk.
 //!

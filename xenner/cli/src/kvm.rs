@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use xen_sys::addr::{Mfn, Vaddr};
 use xen_sys::arch_x86::{HYPERVISOR_VIRT_START, VcpuGuestContext};
+use xenner_core::vcpu_op::{RUNSTATE_BLOCKED, RUNSTATE_OFFLINE};
 use xenner_vmm::devices::{ConsoleIo, ConsoleThread, StoreInfo};
 use xenner_vmm::kvm::CpuidPolicy;
 use xenner_vmm::{Role, Snapshot, Vmm, VmmError};
@@ -19,6 +20,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use crate::console::Console;
 use crate::crash::{BacktraceFrame, CrashReport, CrashedVcpu, Registers};
+use crate::devices::desk::Desk;
 use crate::dumpcore::{DumpSource, Frame, PAGE_SIZE, VCPU_CONTEXT_SIZE, XenVersion};
 use crate::machine::{
     Control, ControlError, DomainExit, ENTERED, ENTERED_CPU, Launcher, Machine, MachineError,
@@ -50,8 +52,15 @@ impl Launcher for KvmLauncher {
             .map_err(other)?;
         let text = vmm.image.layout.kernel;
         let base = text.mapped_at.map_or(0, |at| at.0);
+        let store = Arc::new(store);
+        let backends = vmm
+            .attach_devices(&store, ports.shelf.clone())
+            .map_err(other)?;
+        let desk = Desk::open(ports.shelf, store.clone(), backends)
+            .map_err(|error| StartError::Other(error.to_string()))?;
         let control = Arc::new(KvmControl {
             handle: vmm.handle(),
+            desk: Arc::new(desk),
             store,
             console: console.stats.clone(),
             text: base..base + text.pages * PAGE_SIZE as u64,
@@ -102,6 +111,9 @@ fn resolve(spec: &DomainSpec, what: &str) -> Result<xenner_vmm::DomainSpec, Star
                 Role::Vcpu => sandbox::Role::Vcpu,
                 Role::Console => sandbox::Role::Console,
                 Role::Xenstore => sandbox::Role::Io,
+                Role::Devices => sandbox::Role::Devices,
+                Role::Block => sandbox::Role::Block,
+                Role::Net => sandbox::Role::Net,
             });
         },
     })
@@ -234,13 +246,17 @@ impl Machine for KvmMachine {
             .map_err(|error| MachineError(chain(&error)))?;
         // What the guest printed last is passed on before the end is told.
         self.console = None;
+        // So is what it wrote: whatever was answered is on its medium.
+        self.control.desk.close();
         Ok(self.control.exit(exit))
     }
 }
 
 struct KvmControl {
     handle: xenner_vmm::Handle,
-    store: Store,
+    // Before the store, which it speaks to until it ends.
+    desk: Arc<Desk>,
+    store: Arc<Store>,
     console: Arc<pv_console::back::ConsoleStats>,
     /// Where the kernel's image is mapped: what a return address looks like.
     text: std::ops::Range<u64>,
@@ -257,7 +273,7 @@ impl KvmControl {
             Vmm::Watchdog => DomainExit::Watchdog,
             Vmm::Destroyed => DomainExit::Destroyed,
             Vmm::SoftReset => self.crash("the guest asked for a soft reset, which xenner lacks", 0),
-            Vmm::Crash => self.crash("the guest's kernel reported that it crashed", 0),
+            Vmm::Crash(vcpu) => self.crash("the guest's kernel reported that it crashed", vcpu),
             Vmm::Killed(report) => self.crash(&report.reason, report.vcpu),
         }
     }
@@ -405,16 +421,21 @@ impl Control for KvmControl {
         self.write_store("control/sysrq", key.into())
     }
 
+    fn desk(&self) -> Option<Arc<Desk>> {
+        Some(self.desk.clone())
+    }
+
     fn stats(&self) -> Stats {
+        let vcpus = self.handle.vcpu_stats();
         let state = match self.handle.exit() {
-            Some(xenner_vmm::DomainExit::Crash | xenner_vmm::DomainExit::Killed(_)) => {
+            Some(xenner_vmm::DomainExit::Crash(_) | xenner_vmm::DomainExit::Killed(_)) => {
                 RunState::Crashed
             }
             Some(_) => RunState::Shutdown,
             None if self.handle.is_paused() => RunState::Paused,
+            None if is_blocked(&vcpus) => RunState::Blocked,
             None => RunState::Running,
         };
-        let vcpus = self.handle.vcpu_stats();
         Stats {
             state,
             memory_pages: self.handle.pages(),
@@ -422,19 +443,26 @@ impl Control for KvmControl {
             vcpus: vcpus
                 .iter()
                 .map(|vcpu| VcpuStats {
-                    online: true,
+                    online: vcpu.runstate != RUNSTATE_OFFLINE,
                     cpu_time_ns: vcpu.cpu_time_ns,
                     exits: vcpu.exits,
                 })
                 .collect(),
             counters: self.counters(),
-            devices: Vec::new(),
+            devices: self.desk.stats(),
         }
     }
 
     fn dump_source(&self) -> Result<Box<dyn DumpSource>, ControlError> {
         Ok(Box::new(Dump(self.handle.clone())))
     }
+}
+
+/// Whether a domain waits: one of its virtual CPUs does, and none has anything to do.
+fn is_blocked(vcpus: &[xenner_vmm::VcpuStats]) -> bool {
+    let idle = [RUNSTATE_BLOCKED, RUNSTATE_OFFLINE];
+    vcpus.iter().all(|vcpu| idle.contains(&vcpu.runstate))
+        && vcpus.iter().any(|vcpu| vcpu.runstate == RUNSTATE_BLOCKED)
 }
 
 impl KvmControl {
@@ -536,6 +564,21 @@ mod tests {
         const TM: u32 = 1 << 29;
         assert_eq!(policy.0(1, 0, [5, 6, 0, TM | 1]), [5, 6, 1, 1]);
         assert_eq!(policy.0(2, 0, [5, 6, 0, TM]), [5, 6, 0, TM]);
+    }
+
+    #[test]
+    fn a_domain_waits_when_no_virtual_cpu_has_work() {
+        let waits = |states: &[u32]| {
+            let vcpu = |&runstate| xenner_vmm::VcpuStats {
+                runstate,
+                ..Default::default()
+            };
+            is_blocked(&states.iter().map(vcpu).collect::<Vec<_>>())
+        };
+        assert!(waits(&[2]) && waits(&[2, 2]) && waits(&[3, 2]));
+        assert!(!waits(&[0, 2]) && !waits(&[2, 1]), "one runs");
+        assert!(!waits(&[3, 3]) && !waits(&[]), "not yet begun");
+        assert!(!waits(&[2, 77]), "the guest lies");
     }
 
     #[test]

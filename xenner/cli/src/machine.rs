@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use pv_stats::DeviceStats;
 use serde::{Deserialize, Serialize};
+use xenner_vmm::shelf::Shelf;
 
 use crate::console::Console;
 use crate::crash::CrashReport;
+use crate::devices::desk::Desk;
 use crate::dumpcore::DumpSource;
 use crate::sandbox::Files;
 use crate::spec::DomainSpec;
@@ -40,6 +42,8 @@ pub struct Ports {
     pub console: Arc<Console>,
     /// Where clients of the domain's xenstore connect: bound, listening and non-blocking.
     pub xenstore: UnixListener,
+    /// What its devices are on; the same at each start.
+    pub shelf: Shelf,
 }
 
 /// A built domain. Dropping it frees everything.
@@ -69,6 +73,11 @@ pub trait Control: Send + Sync {
 
     /// Sends a SysRq key, through `control/sysrq`.
     fn sysrq(&self, key: char) -> Result<(), ControlError>;
+
+    /// Its disks and network cards, if it can have any.
+    fn desk(&self) -> Option<Arc<Desk>> {
+        None
+    }
 
     /// The counters now.
     fn stats(&self) -> Stats;

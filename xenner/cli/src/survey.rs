@@ -69,9 +69,9 @@ fn look(base: &Base, name: &str) -> Option<Sighting> {
 
 fn ask(base: &Base, sighting: &mut Sighting) -> Result<(), ClientError> {
     let mut connection = Connection::open_within(base, &sighting.name, PATIENCE)?;
-    let info = connection.call(Command::Info, None, Some(PATIENCE))?;
+    let info = connection.call(Command::Info, &[], Some(PATIENCE))?;
     sighting.info = Some(info);
-    let stats = connection.call(Command::Stats, None, Some(PATIENCE))?;
+    let stats = connection.call(Command::Stats, &[], Some(PATIENCE))?;
     sighting.at = Instant::now();
     sighting.stats = Some(stats);
     Ok(())

@@ -40,6 +40,10 @@ pub struct Emulator {
     tables: Maddr,
     /// Hypercall counters.
     pub hypercalls: Maddr,
+    /// Event channel ports.
+    pub ports: Maddr,
+    runstates: Maddr,
+    runstate_step: u64,
 }
 
 impl Emulator {
@@ -91,6 +95,9 @@ impl Emulator {
             stack_end,
             tables,
             counters,
+            ports,
+            runstates,
+            runstate_step,
         ] = words;
         if magic != MAGIC {
             return Err(EmulatorError::Damaged("no header"));
@@ -106,7 +113,15 @@ impl Emulator {
             stack_end,
             tables: physical(tables),
             hypercalls: physical(counters),
+            ports: physical(ports),
+            runstates: physical(runstates),
+            runstate_step,
         })
+    }
+
+    /// Where a virtual CPU's runstate is, 32 bits.
+    pub fn runstate(&self, vcpu: usize) -> Maddr {
+        self.runstates.offset(vcpu as u64 * self.runstate_step)
     }
 
     /// End of a virtual CPU's stack, where the guest's registers end too.

@@ -34,8 +34,9 @@ pub enum DomainExit {
     Reboot,
     /// `SHUTDOWN_suspend`.
     Suspend,
-    /// `SHUTDOWN_crash`: the guest's kernel says that it crashed.
-    Crash,
+    /// `SHUTDOWN_crash`: the guest's kernel says that it crashed, on this
+    /// virtual CPU.
+    Crash(usize),
     /// `SHUTDOWN_watchdog`.
     Watchdog,
     /// `SHUTDOWN_soft_reset`.
@@ -47,14 +48,15 @@ pub enum DomainExit {
 }
 
 impl DomainExit {
-    pub(crate) fn from_reason(reason: u64) -> Self {
+    /// What `vcpu` asked for by `SCHEDOP_shutdown`.
+    pub(crate) fn from_reason(reason: u64, vcpu: usize) -> Self {
         match reason as u32 {
             SHUTDOWN_poweroff => Self::Poweroff,
             SHUTDOWN_reboot => Self::Reboot,
             SHUTDOWN_suspend => Self::Suspend,
             SHUTDOWN_watchdog => Self::Watchdog,
             SHUTDOWN_soft_reset => Self::SoftReset,
-            _ => Self::Crash,
+            _ => Self::Crash(vcpu),
         }
     }
 }

@@ -64,7 +64,7 @@ const CONSOLE_MOST: u64 = 4096;
 fn host_call(vcpu: &VcpuFd, id: usize, shared: &Shared, emulator: &Emulator) {
     let Ok(regs) = vcpu.get_regs() else { return };
     match regs.rax {
-        CALL_SHUTDOWN => shared.end(DomainExit::from_reason(regs.rdi)),
+        CALL_SHUTDOWN => shared.end(DomainExit::from_reason(regs.rdi, id)),
         CALL_CRASH => {
             let reason = epitaph(shared, emulator);
             kill(id, shared, reason);

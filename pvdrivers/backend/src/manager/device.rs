@@ -87,7 +87,8 @@ pub(super) struct Device<H: Host> {
     /// Found with a front end that is connected: the manager has been restarted.
     resumed: bool,
     closed_at: Option<XenbusState>,
-    /// The domain is no more.
+    /// The domain has been there, and it is no more.
+    introduced: bool,
     orphan: bool,
     life: u64,
     /// What the driver has reported.
@@ -98,6 +99,8 @@ pub(super) struct Device<H: Host> {
     look_front: bool,
     /// Call [`Driver::changed`] even without.
     nudged: bool,
+    /// The driver was opened in the last visit: events so far are mostly of the device's creation.
+    fresh: bool,
     /// Names of nodes the driver has us write.
     published: BTreeSet<String>,
     /// The nodes as the driver knows them.
@@ -119,6 +122,7 @@ impl<H: Host> Device<H> {
             connected: false,
             resumed: false,
             closed_at: None,
+            introduced: false,
             orphan: false,
             life: 0,
             broken: None,
@@ -126,6 +130,7 @@ impl<H: Host> Device<H> {
             look_back: false,
             look_front: false,
             nudged: false,
+            fresh: false,
             published: BTreeSet::new(),
             seen_back: Nodes::default(),
             seen_front: Nodes::default(),
@@ -139,9 +144,12 @@ impl<H: Host> Device<H> {
     /// A node of the back end's directory has been written, or (empty) the directory. The same
     /// value again is news too: what the disk is on may have grown.
     pub fn note_back(&mut self, node: &str) {
-        self.look_back |= node.is_empty();
         let ours = HANDSHAKE.contains(&node) || self.published.contains(node);
-        self.nudged |= !node.is_empty() && !ours;
+        if node.is_empty() || self.fresh {
+            self.look_back |= !ours;
+        } else {
+            self.nudged |= !ours;
+        }
     }
 
     /// Something in the front end's directory has changed.
@@ -150,9 +158,11 @@ impl<H: Host> Device<H> {
         self.look_front |= node != Some("/state");
     }
 
-    /// Whether its domain is there; true if that is news.
+    /// Whether its domain is there; true if that is news. One that has not come yet is not gone.
     pub fn set_domain(&mut self, here: bool) -> bool {
-        std::mem::replace(&mut self.orphan, !here) == here
+        self.introduced |= here;
+        let orphan = self.introduced && !here;
+        std::mem::replace(&mut self.orphan, orphan) != orphan
     }
 
     pub fn ask_detach(&mut self, force: bool) {
@@ -205,6 +215,7 @@ impl<H: Host> Device<H> {
     }
 
     fn try_visit(&mut self, store: &mut Client, desk: &mut Desk<H>) -> Result<Outcome, Trouble> {
+        self.fresh = false;
         let Some(node) = store::value(store, &format!("{}/state", self.back))? else {
             return Ok(Outcome::Gone);
         };
@@ -287,6 +298,7 @@ impl<H: Host> Device<H> {
         }
         store.watch(&front, &format!("front/{}", self.id))?;
         self.front = front;
+        self.introduced = store.is_introduced(self.id.domid)?;
         match node {
             XenbusState::Unknown | Initialising => {}
             Closing | Closed => {
@@ -351,7 +363,7 @@ impl<H: Host> Device<H> {
         self.broken = None;
         let values = driver.open(nodes, self.reporter(&desk.control))?;
         self.seen_back = of_driver(nodes.clone());
-        self.look_back = false;
+        (self.look_back, self.nudged, self.fresh) = (false, false, true);
         self.serving = Serving::Us(driver);
         Ok(values)
     }

@@ -6,7 +6,6 @@ use pv_backend::driver::Publish;
 use pv_backend::{DeviceError, DeviceId, Driver, Host, Nodes, Reporter};
 use pv_ring::{Access, GrantMap};
 use pv_stats::Source;
-use pv_xenbus::XenbusState;
 
 use super::Settings;
 use super::medium::{Medium, MediumInfo};
@@ -124,6 +123,11 @@ impl<H: Host, M: Medium> VbdDriver<H, M> {
             counters,
         })
         .map_err(|error| DeviceError(format!("The ring is unusable: {error}")))?;
+        if self.settings.refuse_unanswered && queue.waiting().is_ok_and(|waiting| waiting > 0) {
+            let text = "The process that served this disk was killed with requests unanswered; \
+                        going on could write old data over new";
+            return Err(DeviceError(text.to_owned()));
+        }
         let medium = self.medium_queue(queue.depth())?;
         queue.set_medium(medium, self.geometry());
         let name = format!("vbd{}.{}-{index}", domid, self.id.devid);
@@ -148,18 +152,13 @@ impl<H: Host, M: Medium> VbdDriver<H, M> {
         Ok(())
     }
 
-    /// The properties as they are now, and the state once more: that is what tells a front end to
-    /// read them again.
-    fn republish(&self) -> Publish {
-        let Some(opened) = &self.opened else {
-            return Publish::new();
-        };
-        let mut nodes = opened.config.properties(opened.info.as_ref());
-        if !self.workers.is_empty() {
-            let state = XenbusState::Connected.as_str().to_owned();
-            nodes.push(("state".to_owned(), state));
-        }
-        nodes
+    /// The properties as they are now. The manager writes the state once more with them: that is
+    /// what tells a front end to read them again.
+    fn properties(&self) -> Publish {
+        let opened = self.opened.as_ref();
+        opened.map_or_else(Publish::new, |opened| {
+            opened.config.properties(opened.info.as_ref())
+        })
     }
 }
 
@@ -177,7 +176,7 @@ impl<H: Host, M: Medium> Driver<H> for VbdDriver<H, M> {
         self.stats.set_state(State::Waiting);
         self.opened = Some(opened);
         let mut nodes = features(&self.settings);
-        nodes.extend(self.republish());
+        nodes.extend(self.properties());
         Ok(nodes)
     }
 
@@ -210,10 +209,7 @@ impl<H: Host, M: Medium> Driver<H> for VbdDriver<H, M> {
                 ""
             },
         );
-        let Some(opened) = &self.opened else {
-            return Ok(Publish::new());
-        };
-        Ok(opened.config.properties(opened.info.as_ref()))
+        Ok(self.properties())
     }
 
     /// Waits for what the medium has in flight: until then it may access the guest's pages.
@@ -244,7 +240,7 @@ impl<H: Host, M: Medium> Driver<H> for VbdDriver<H, M> {
         if self.geometry().medium == before {
             return Ok(Publish::new());
         }
-        Ok(self.republish())
+        Ok(self.properties())
     }
 
     fn stats(&self) -> Arc<dyn Source> {

@@ -143,6 +143,38 @@ impl VifDriver {
         Ok(shared)
     }
 
+    /// Plugs the card in and makes its queues.
+    fn queues<H: Host>(
+        &mut self,
+        host: &H,
+        front: &Nodes,
+    ) -> Result<(Arc<Shared>, Vec<Queue<H>>), DeviceError> {
+        let front = FrontNodes::read(front, self.max_queues())?;
+        let links = self.network.open(front.queues.len() as u32);
+        let mut links =
+            links.map_err(|error| DeviceError(format!("Cannot reach the network: {error}")))?;
+        if links.len() != front.queues.len() {
+            let (have, want) = (links.len(), front.queues.len());
+            return Err(DeviceError(format!(
+                "The network has {have} links for {want} queues"
+            )));
+        }
+        let shared = Arc::new(self.shared(&front)?);
+        let mut queues = Vec::new();
+        for (at, mut link) in front.queues.iter().zip(links.drain(..)) {
+            let can = link.offloads();
+            let wanted = Offloads {
+                csum: can.csum && (front.accepts.csum || front.csum_v6),
+                tso4: can.tso4 && front.accepts.tso4,
+                tso6: can.tso6 && front.accepts.tso6,
+            };
+            link.accept(wanted)
+                .map_err(|error| DeviceError(format!("Cannot set up the link: {error}")))?;
+            queues.push(self.queue(host, &front, at, link, &shared)?);
+        }
+        Ok((shared, queues))
+    }
+
     /// Maps a queue's rings and binds its event channels.
     fn queue<H: Host>(
         &self,
@@ -175,16 +207,21 @@ impl VifDriver {
             true => timeout,
             false => timeout.min(POLL_INTERVAL),
         };
+        let offloads = link.offloads();
         let spec = RxSpec {
             takes: FrontTakes {
-                offloads: front.accepts,
+                // Large segments are not expected of a link that has none.
+                offloads: Offloads {
+                    csum: front.accepts.csum,
+                    tso4: front.accepts.tso4 && offloads.tso4,
+                    tso6: front.accepts.tso6 && offloads.tso6,
+                },
                 csum_v6: front.csum_v6,
                 sg: front.sg,
             },
             mtu: self.back.mtu,
             drain_timeout: notified(self.spec.drain_timeout),
         };
-        let offloads = link.offloads();
         Ok(Queue {
             tx: Tx::new(tx_ring, grants.clone(), offloads),
             rx: Rx::new(rx_ring, grants, spec),
@@ -206,6 +243,7 @@ impl VifDriver {
         let name = format!("{}-q{number}", self.spec.name);
         let thread = thread::Builder::new().name(name.clone());
         let thread = thread.spawn(move || {
+            queue.confine();
             if let Err(error) = queue.serve() {
                 // What is mapped is unmapped before the device is closed.
                 drop(queue);
@@ -213,6 +251,44 @@ impl VifDriver {
             }
         });
         thread.map_err(|error| DeviceError(format!("Cannot start a thread: {error}")))
+    }
+}
+
+/// The queues of a card, without threads: for tests that want to know when what happens.
+#[cfg(any(test, feature = "loopback"))]
+pub struct Stepper<H: Host>(Vec<Queue<H>>);
+
+#[cfg(any(test, feature = "loopback"))]
+impl<H: Host> Stepper<H> {
+    /// A turn of each queue; whether there may be more to do.
+    ///
+    /// # Errors
+    /// The front end is broken or hostile: drop this.
+    pub fn turn(&mut self) -> Result<bool, DeviceError> {
+        let mut more = false;
+        for queue in &mut self.0 {
+            let turn = queue.turn();
+            more |= turn.map_err(|e| DeviceError(e.to_string()))?.is_none();
+        }
+        Ok(more)
+    }
+}
+
+#[cfg(any(test, feature = "loopback"))]
+impl VifDriver {
+    /// As [`Driver::connect`], but the caller serves the queues.
+    ///
+    /// # Errors
+    /// As [`Driver::connect`].
+    pub fn connect_stepping<H: Host>(
+        &mut self,
+        host: &H,
+        front: &Nodes,
+    ) -> Result<Stepper<H>, DeviceError> {
+        let (_, queues) = self.queues(host, front)?;
+        let counters = queues.iter().map(|queue| queue.counters.clone()).collect();
+        self.stats.set("connected", counters);
+        Ok(Stepper(queues))
     }
 }
 
@@ -234,27 +310,7 @@ impl<H: Host> Driver<H> for VifDriver {
         self.stop();
         let reporter = self.reporter.clone();
         let reporter = reporter.ok_or_else(|| DeviceError("The device is not open".into()))?;
-        let front = FrontNodes::read(front, self.max_queues())?;
-        let links = self.network.open(front.queues.len() as u32);
-        let mut links =
-            links.map_err(|error| DeviceError(format!("Cannot reach the network: {error}")))?;
-        if links.len() != front.queues.len() {
-            let (have, want) = (links.len(), front.queues.len());
-            return Err(DeviceError(format!(
-                "The network has {have} links for {want} queues"
-            )));
-        }
-        let shared = Arc::new(self.shared(&front)?);
-        let mut queues = Vec::new();
-        for (at, mut link) in front.queues.iter().zip(links.drain(..)) {
-            let wanted = Offloads {
-                csum: front.accepts.csum || front.csum_v6,
-                ..front.accepts
-            };
-            link.accept(wanted)
-                .map_err(|error| DeviceError(format!("Cannot set up the link: {error}")))?;
-            queues.push(self.queue(host, &front, at, link, &shared)?);
-        }
+        let (shared, queues) = self.queues(host, front)?;
         let counters = queues.iter().map(|queue| queue.counters.clone()).collect();
         let mut running = Running {
             shared,

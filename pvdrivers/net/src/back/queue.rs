@@ -46,32 +46,49 @@ pub(super) struct Queue<H: Host> {
 }
 
 impl<H: Host> Queue<H> {
+    /// The calling thread serves the queue and nothing else from now on.
+    pub fn confine(&self) {
+        pv_backend::HostChannel::confine(&self.tx_channel, "vif");
+    }
+
     /// Serves until it is told to stop.
     ///
     /// # Errors
     /// The front end is broken or hostile, or the host fails.
     pub fn serve(&mut self) -> Result<(), QueueError> {
         while !self.shared.is_stopping() {
-            let (tx, notify_tx) = self
-                .tx
-                .turn(&mut *self.link, &self.shared, &self.counters)?;
-            let turn = self.rx.turn(&mut *self.link, &self.shared, &self.counters);
-            let (rx, notify_rx) = turn.map_err(QueueError::Rx)?;
-            self.notify(notify_tx, notify_rx)?;
-            if tx == TxState::More || rx == RxState::More {
-                continue;
+            if let Some((tx, rx)) = self.turn()? {
+                self.wait(tx, rx)?;
             }
-            // Whatever lacks something asks for it before it sleeps.
-            if tx == TxState::Idle && self.tx.final_check()? {
-                continue;
-            }
-            let starved = matches!(rx, RxState::Starved(_) | RxState::Stalled);
-            if starved && self.rx.final_check().map_err(QueueError::Rx)? {
-                continue;
-            }
-            self.wait(tx, rx)?;
         }
         Ok(())
+    }
+
+    /// A turn of both directions; what they wait for, if there is nothing to do now.
+    ///
+    /// # Errors
+    /// As [`serve`](Self::serve).
+    pub fn turn(&mut self) -> Result<Option<(TxState, RxState)>, QueueError> {
+        if self.link.blocked() && self.link.flush().is_err() {
+            self.counters.tx_drops_link.add(1);
+        }
+        let (link, shared) = (&mut *self.link, &*self.shared);
+        let (tx, notify_tx) = self.tx.turn(link, shared, &self.counters)?;
+        let turn = self.rx.turn(link, shared, &self.counters);
+        let (rx, notify_rx) = turn.map_err(QueueError::Rx)?;
+        self.notify(notify_tx, notify_rx)?;
+        if tx == TxState::More || rx == RxState::More {
+            return Ok(None);
+        }
+        // Whatever lacks something asks for it before it sleeps.
+        if tx == TxState::Idle && self.tx.final_check()? {
+            return Ok(None);
+        }
+        let starved = matches!(rx, RxState::Starved(_) | RxState::Stalled);
+        if starved && self.rx.final_check().map_err(QueueError::Rx)? {
+            return Ok(None);
+        }
+        Ok(Some((tx, rx)))
     }
 
     fn notify(&self, tx: bool, rx: bool) -> Result<(), QueueError> {
@@ -106,7 +123,7 @@ impl<H: Host> Queue<H> {
         if matches!(rx, RxState::Idle | RxState::Stalled) {
             link |= PollFlags::POLLIN;
         }
-        if tx == TxState::Blocked {
+        if (tx == TxState::Blocked || self.link.blocked()) && rx != RxState::Gone {
             link |= PollFlags::POLLOUT;
         }
         self.sleep(until, link)?;

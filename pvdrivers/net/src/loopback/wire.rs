@@ -170,6 +170,10 @@ impl Link for WireLink {
         self.0.event.as_fd()
     }
 
+    fn blocked(&self) -> bool {
+        self.0.state().busy
+    }
+
     fn offloads(&self) -> Offloads {
         self.0.offloads
     }

@@ -113,6 +113,15 @@ impl Rig {
         }
     }
 
+    /// Until the manager has taken all commands so far: one may hit a device that is made anew
+    /// meanwhile.
+    fn catch_up(&mut self, sentinel: &DeviceId) {
+        self.expect(sentinel, XenbusState::InitWait);
+        let before = self.record(sentinel, |record| record.changed.len());
+        self.control.changed(sentinel);
+        self.wait_for_change(sentinel, before);
+    }
+
     fn if_there(
         &mut self,
         path: &str,
@@ -128,16 +137,19 @@ impl Rig {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
     fn whatever_happens_a_device_can_be_detached_and_used_again(
         acts in prop::collection::vec((0u32..2, act()), 1..60)
     ) {
         let mut rig = Rig::new();
+        let sentinel = id(9, 9);
+        rig.create(&sentinel);
         for (device, act) in &acts {
             rig.act(&id(1, *device), act);
         }
+        rig.catch_up(&sentinel);
         for device in 0..2 {
             let id = id(1, device);
             // The toolstack's way to the end, with a front end that closes when asked to.

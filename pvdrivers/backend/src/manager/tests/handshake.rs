@@ -280,7 +280,7 @@ fn drivers_hear_of_changes_by_the_toolstack_and_of_nudges() {
 
 impl Rig {
     /// Until [`Driver::changed`] has been called again.
-    fn wait_for_change(&mut self, id: &DeviceId, before: usize) {
+    pub(super) fn wait_for_change(&mut self, id: &DeviceId, before: usize) {
         let deadline = std::time::Instant::now() + LONG;
         while self.record(id, |record| record.changed.len()) == before {
             assert!(std::time::Instant::now() < deadline, "no change");
