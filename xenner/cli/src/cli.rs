@@ -140,8 +140,8 @@ a device into its queues; S sorts by the next column; V, B and N show vCPUs, blo
 networks of every domain; D sets the delay; ? lists them all.
 
 Rates are per second between two looks. RDp99 and WRp99 are the times that 99 in 100 of the reads
-and writes of disks answered in between did not exceed. With --batch the first look is not printed,
-so that everything has rates.
+and writes of disks answered in between did not exceed; a disk's line has p50/p99/p99.9. With
+--batch the first look is not printed, so that everything has rates.
 
 Examples:
   xenner top

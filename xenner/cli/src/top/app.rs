@@ -27,7 +27,8 @@ R              turn the order round      Space          look again now
 V B N          show vCPUs, disks (block devices), network cards of every domain
 D              seconds between looks     ? H            this text
 
-Rates are per second since the look before, quantiles of what was answered in between.
+Rates are per second since the look before. The three times of a disk are p50/p99/p99.9 of the
+requests answered in between, RDp99 and WRp99 those of all disks of a domain.
 STATE: r running, b blocked, p paused, s ended and kept, c crashed and kept.";
 
 /// What a key asks of those around.
@@ -289,8 +290,13 @@ impl App {
         let cpu: f64 = self.rows.iter().filter_map(|row| row.cpu_percent).sum();
         let mib: u64 = self.rows.iter().map(|row| row.memory_mib).sum();
         format!(
-            "xenner top: {} domains, {} running, {} blocked, {} paused, {} crashed; {vcpus} vCPUs, {cpu:.1}% cpu, {} of memory",
+            "xenner top: {} {}, {} running, {} blocked, {} paused, {} crashed; {vcpus} vCPUs, {cpu:.1}% cpu, {} of memory",
             self.rows.len(),
+            if self.rows.len() == 1 {
+                "domain"
+            } else {
+                "domains"
+            },
             count(RunState::Running),
             count(RunState::Blocked),
             count(RunState::Paused),

@@ -122,7 +122,7 @@ fn of_device(lines: &mut Vec<Line>, domain: &str, device: &DeviceRow, open: &BTr
     if all {
         for (number, queue) in device.queues.iter().enumerate() {
             let figures = self::figures(&device.kind, queue);
-            lines.push(Line::detail(format!("    queue {number:<21} {figures}")));
+            lines.push(Line::detail(format!("    queue {number:<19} {figures}")));
         }
     }
 }
@@ -164,12 +164,13 @@ fn disk(figures: &Figures) -> String {
     )
 }
 
+/// p50, p99 and p99.9.
 fn latencies(quantiles: Option<&Quantiles>) -> String {
     let [p50, p99, p999] = match quantiles {
         Some(Quantiles { p50, p99, p999 }) => [p50, p99, p999].map(|ns| time(Some(*ns))),
         None => [(); 3].map(|()| time(None)),
     };
-    format!("p50/99/99.9 {p50}/{p99}/{p999}")
+    format!("{p50}/{p99}/{p999}")
 }
 
 fn card(figures: &Figures) -> String {

@@ -1,7 +1,7 @@
 //! `xenner top`: what all domains do, as they do it.
 //!
-//! A [`crate::survey`] looks at the domains, a [`meter::Meter`] makes rates of two looks, and [`lines`]
-//! makes text of them, which [`screen`] shows until the user has enough, and [`batch`] prints.
+//! A [`crate::survey`] looks at the domains, a `meter` makes rates of two looks, and `lines` makes text
+//! of them, which a [`screen`] shows until the user has enough, or `batch` prints.
 
 mod app;
 mod batch;
