@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
@@ -38,35 +38,6 @@ pub fn claim(dir: &Path, kind: &str, domid: Option<DomId>) -> Result<Claim> {
     let path = dir.join(format!("{kind}-{domid}.lock"));
     let own = lock(&path, FlockArg::LockExclusiveNonblock, &what)?;
     Ok(Claim(vec![shared, own]))
-}
-
-/// Tells whether the process that served the same before ended in order: a file that is there while
-/// one serves.
-#[derive(Debug)]
-pub struct Traces {
-    path: PathBuf,
-    /// It did not.
-    pub killed: bool,
-}
-
-impl Traces {
-    /// Looks for traces and leaves some; `name` stands for what is served. The claim comes first.
-    ///
-    /// # Errors
-    /// The file cannot be made.
-    pub fn leave(dir: &Path, name: &str) -> Result<Self> {
-        let path = dir.join(format!("{name}.serving"));
-        let killed = path.exists();
-        File::create(&path).with_context(|| format!("Cannot create {}", path.display()))?;
-        Ok(Self { path, killed })
-    }
-
-    /// All that was taken has been answered.
-    pub fn remove(self) {
-        if let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!("{} stays: {error}", self.path.display());
-        }
-    }
 }
 
 fn lock(path: &Path, how: FlockArg, what: &str) -> Result<Flock<File>> {
@@ -101,18 +72,6 @@ fn lock(path: &Path, how: FlockArg, what: &str) -> Result<Flock<File>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn who_was_killed_leaves_traces() {
-        let dir = tempfile::tempdir().unwrap();
-        let leave = |name| Traces::leave(dir.path(), name).unwrap();
-        assert!(!leave("domain-1").killed);
-        let again = leave("domain-1");
-        assert!(again.killed, "the first was not removed");
-        again.remove();
-        assert!(!leave("domain-1").killed);
-        assert!(!leave("domain-2").killed);
-    }
 
     #[test]
     fn nothing_is_served_twice() {

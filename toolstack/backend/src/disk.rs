@@ -5,13 +5,9 @@ use pv_block::back::{Settings, VbdDriver};
 use pv_media::{Disk, Format, MediumSpec, Paths};
 use xt_host_xen::XenHost;
 
-/// The back end of a disk; `killed`: the process before this one did not end in order.
-pub fn driver(id: &DeviceId, killed: bool) -> VbdDriver<XenHost, Disk> {
-    let settings = Settings {
-        refuse_unanswered: killed,
-        ..Settings::default()
-    };
-    VbdDriver::new(id.clone(), settings, Box::new(open))
+/// The back end of a disk.
+pub fn driver(id: &DeviceId) -> VbdDriver<XenHost, Disk> {
+    VbdDriver::new(id.clone(), Settings::default(), Box::new(open))
 }
 
 fn open(back: &Nodes) -> Result<Option<Disk>, DeviceError> {

@@ -89,6 +89,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 /// A worker without its device model would outlive the guest.
 fn end_with_parent() -> Result<()> {
+    prctl::set_name(c"xt-backend").context("Cannot name this process")?;
     prctl::set_pdeathsig(Signal::SIGTERM)
         .context("Cannot bind this process's life to another's")?;
     if nix::unistd::getppid().as_raw() == 1 {

@@ -7,6 +7,7 @@
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -108,7 +109,9 @@ impl Worker {
         let address = SocketAddr::from_abstract_name(&name)?;
         let notify = UnixDatagram::bind_addr(&address).context("Cannot listen for the worker")?;
         notify.set_read_timeout(Some(START))?;
+        // This very program, even if another version has taken its path.
         let mut child = Command::new("/proc/self/exe")
+            .arg0("xt-backend")
             .args(["--kinds", "qdisk", "--supervised", "--domid"])
             .arg(domid.to_string())
             .env(ready::VARIABLE, format!("@{name}"))

@@ -12,7 +12,7 @@ use xt_host_xen::XenHost;
 use xt_xenstore::client::Client;
 
 use crate::card::Card;
-use crate::claim::{Traces, claim};
+use crate::claim::claim;
 use crate::cli::{Kind, ServeArgs};
 use crate::stats::{DeviceReport, StatsSocket};
 use crate::watch::{Scope, watch};
@@ -38,9 +38,6 @@ pub fn serve(args: &ServeArgs, run_dir: &Path) -> Result<ExitCode> {
         .map(|kind| claim(run_dir, kind.name(), domid))
         .collect::<Result<Vec<_>>>()?;
 
-    let traces = Traces::leave(run_dir, &name(domid))?;
-    let killed = traces.killed;
-
     // Only a toolstack in the same domain runs scripts for its devices.
     let scripts = own == DomId(0);
     let kinds: Vec<String> = args
@@ -54,7 +51,7 @@ pub fn serve(args: &ServeArgs, run_dir: &Path) -> Result<ExitCode> {
         kinds: kinds.clone(),
         hotplug_scripts: scripts,
     };
-    let factory = move |id: &DeviceId, _: &Nodes| make_driver(id, domid, scripts, killed);
+    let factory = move |id: &DeviceId, _: &Nodes| make_driver(id, domid, scripts);
     let (manager, control) = Manager::new(store, host, spec, factory)?;
     let socket = args.stats_socket.clone();
     let socket = socket.unwrap_or_else(|| default_socket(run_dir, domid));
@@ -72,19 +69,14 @@ pub fn serve(args: &ServeArgs, run_dir: &Path) -> Result<ExitCode> {
     tracing::info!("Serving {names} of {whose}");
     ready::tell("READY=1").context("Cannot tell that this serves now")?;
     manager.run()?;
-    traces.remove();
     tracing::info!("Stopped");
     Ok(ExitCode::SUCCESS)
 }
 
 /// Where the counters are told unless the user says.
 pub fn default_socket(run_dir: &Path, domid: Option<DomId>) -> PathBuf {
-    run_dir.join(format!("{}.sock", name(domid)))
-}
-
-/// What is served, in names of files.
-fn name(domid: Option<DomId>) -> String {
-    domid.map_or("all".to_owned(), |domid| format!("domain-{domid}"))
+    let name = domid.map_or("all".to_owned(), |domid| format!("domain-{domid}"));
+    run_dir.join(format!("{name}.sock"))
 }
 
 /// This domain's number, which the toolstack tells each domain in xenstore.
@@ -115,13 +107,12 @@ fn make_driver(
     id: &DeviceId,
     domid: Option<DomId>,
     scripts: bool,
-    killed: bool,
 ) -> Option<Box<dyn Driver<XenHost>>> {
     if domid.is_some_and(|domid| domid != id.domid) {
         return None;
     }
     match id.kind.as_str() {
-        "qdisk" => Some(Box::new(disk::driver(id, killed))),
+        "qdisk" => Some(Box::new(disk::driver(id))),
         "vif" => Some(Box::new(Card::new(id.clone(), scripts))),
         _ => None,
     }

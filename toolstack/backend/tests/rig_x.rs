@@ -12,11 +12,19 @@ const DOM0: Duration = Duration::from_secs(180);
 /// 8 MiB that differ in every line.
 const PATTERN: &str = "seq -w 1 1048576";
 
-const WORKER: &str = "pgrep -f supervised";
+/// Prints the process that serves the guest: of the two, the one that `libxl` does not know.
+const WORKER: &str = "known=$(xenstore-read /local/domain/$(xl domid disks)/image/device-model-pid); \
+     for pid in $(pidof xt-backend); do [ $pid = $known ] || echo $pid; done";
 
 #[test]
-fn disks_of_a_guest_that_xl_creates() {
+fn guests_that_xl_creates() {
     let mut rig = Rig::boot();
+    disks(&mut rig);
+    cards(&mut rig);
+}
+
+/// By `device_model_override`, nothing else being set up.
+fn disks(rig: &mut Rig) {
     rig.must(
         "for size in a:16 b:8 kernel:8; do \
            dd if=/dev/zero of=/disks/${size%:*}.img bs=1M count=${size#*:} 2>&1 || exit; \
@@ -36,6 +44,7 @@ fn disks_of_a_guest_that_xl_creates() {
     disks_come_and_go(&mut guest);
     a_worker_that_is_killed_is_replaced(&mut guest);
     a_worker_that_is_told_to_stop_loses_nothing(&mut guest);
+    what_was_in_flight_at_a_kill_is_not_repeated(&mut guest);
 
     guest.destroy();
     let left = rig.run(
@@ -47,6 +56,59 @@ fn disks_of_a_guest_that_xl_creates() {
         "everything ends with the guest: {}",
         left.text
     );
+}
+
+/// By a service for all guests, after netback is gone.
+fn cards(rig: &mut Rig) {
+    let refused = rig.run("xt-backend --kinds vif", DOM0);
+    assert!(
+        refused.text.contains("rmmod xen-netback"),
+        "{}",
+        refused.text
+    );
+    rig.must(
+        "rmmod xen_netback; \
+         xt-backend --kinds qdisk,vif >/tmp/xt-backend.log 2>&1 & \
+         timeout 60 sh -c 'until xt-backend stats --stats-socket /run/xt-backend/all.sock; do sleep 0.1; done' 2>&1",
+        DOM0,
+    );
+    let second = rig.run("xt-backend", DOM0);
+    assert!(
+        second.text.contains("serves qdisk devices already"),
+        "{}",
+        second.text
+    );
+    let mut guest = rig.create(
+        "cards",
+        "vif = [ \"mac=00:16:3e:00:00:01,script=vif-plain\" ]",
+    );
+    guest.must("ip link set eth0 up && ip addr add 10.0.0.2/24 dev eth0");
+    println!("{}", guest.must("ping -c 3 10.0.0.1"));
+
+    // 4 MiB each way, with a checksum.
+    let wanted = guest.dom0("seq -w 1 524288 | md5sum");
+    guest.start("nc -l -p 5000 | md5sum");
+    let send = "until seq -w 1 524288 | nc 10.0.0.2 5000; do sleep 0.1; done";
+    guest.dom0(&format!("timeout 120 sh -c '{send}' 2>/dev/null"));
+    assert_eq!(guest.finish(), wanted, "what the guest received");
+    guest.dom0("nc -l -p 5001 >/tmp/received & true");
+    guest.must("until seq -w 1 524288 | nc 10.0.0.1 5001; do sleep 0.1; done 2>/dev/null");
+    let sent = "timeout 60 sh -c 'until [ $(wc -c </tmp/received) = 3670016 ]; do sleep 0.1; done'; \
+                md5sum </tmp/received";
+    assert_eq!(guest.dom0(sent), wanted, "what the guest sent");
+
+    let table = guest.dom0("xt-backend stats");
+    println!("{table}");
+    assert!(table.contains("vif"), "{table}");
+    guest.destroy();
+    let log = rig.must(
+        "kill $(pidof xt-backend); \
+         timeout 60 sh -c 'while pidof xt-backend; do sleep 0.1; done' >/dev/null; \
+         cat /tmp/xt-backend.log; ! ls /run/xt-backend/all.*",
+        DOM0,
+    );
+    println!("{log}");
+    assert!(log.contains("Stopped"), "{log}");
 }
 
 /// Data written and flushed by the guest is in the host's file, and the guest reads it back.
@@ -161,7 +223,7 @@ fn a_worker_that_is_told_to_stop_loses_nothing(guest: &mut Guest<'_>) {
         let before = guest.dom0(WORKER);
         guest.dom0(&format!("kill $({WORKER})"));
         guest.dom0(&format!(
-            "until new=$({WORKER}) && [ $new != {} ]; do sleep 0.1; done",
+            "until new=$({WORKER}); [ \"$new\" ] && [ \"$new\" != {} ]; do sleep 0.1; done",
             before.trim()
         ));
     }
@@ -169,4 +231,25 @@ fn a_worker_that_is_told_to_stop_loses_nothing(guest: &mut Guest<'_>) {
     let wanted = guest.dom0(&format!("{PATTERN} | tr 0-9 9876543210 | md5sum"));
     let file = guest.dom0("head -c 8388608 /disks/a.img | md5sum");
     assert_eq!(file, wanted, "the host's file");
+}
+
+/// Killed in the midst of writing: either nothing was in flight and the guest goes on, or the disk
+/// closes and says why.
+fn what_was_in_flight_at_a_kill_is_not_repeated(guest: &mut Guest<'_>) {
+    let before = guest.dom0("md5sum /disks/b.img");
+    guest.start("dd if=/dev/zero of=/dev/xvda bs=1M oflag=direct 2>&1");
+    guest.dom0(&format!(
+        "until xt-backend stats --json | grep -q '\"in_flight\": [1-9]'; do :; done; \
+         kill -9 $({WORKER}); \
+         until xt-backend stats --json | grep -Eq '\"error\": |\"in_flight\": '; do sleep 0.1; done"
+    ));
+    let devices: serde_json::Value =
+        serde_json::from_str(&guest.dom0("xt-backend stats --json")).expect("JSON");
+    let ours = &devices[0];
+    println!("{} {}", ours["state"], ours["error"]);
+    let refused = ours["error"]
+        .as_str()
+        .is_some_and(|e| e.contains("was killed"));
+    assert!(refused || ours["state"] == "connected", "{ours}");
+    assert_eq!(guest.dom0("md5sum /disks/b.img"), before, "another file");
 }

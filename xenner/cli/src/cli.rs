@@ -363,7 +363,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub symbols: Option<PathBuf>,
 
-    /// Write how the domain ended to this file, as JSON
+    /// Write how the domain ended to this file, as JSON, with its counters at that time
     #[arg(long, value_name = "FILE", conflicts_with = "detach")]
     pub report: Option<PathBuf>,
 

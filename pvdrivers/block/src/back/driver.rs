@@ -123,11 +123,6 @@ impl<H: Host, M: Medium> VbdDriver<H, M> {
             counters,
         })
         .map_err(|error| DeviceError(format!("The ring is unusable: {error}")))?;
-        if self.settings.refuse_unanswered && queue.waiting().is_ok_and(|waiting| waiting > 0) {
-            let text = "The process that served this disk was killed with requests unanswered; \
-                        going on could write old data over new";
-            return Err(DeviceError(text.to_owned()));
-        }
         let medium = self.medium_queue(queue.depth())?;
         queue.set_medium(medium, self.geometry());
         let name = format!("vbd{}.{}-{index}", domid, self.id.devid);

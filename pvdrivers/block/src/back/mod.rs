@@ -40,10 +40,6 @@ pub struct Settings {
     pub max_indirect_segments: u16,
     /// Pages kept mapped for each queue, if the front end wants that. 0: none.
     pub persistent_grants: usize,
-    /// The process that served before may have been killed. Then a ring with requests is not taken
-    /// over: answers come in any order and overwrite requests, so what is left there can have been
-    /// answered already, and its pages hold other data by now.
-    pub refuse_unanswered: bool,
 }
 
 impl Default for Settings {
@@ -53,7 +49,6 @@ impl Default for Settings {
             max_ring_page_order: MAX_RING_PAGE_ORDER,
             max_indirect_segments: 256,
             persistent_grants: 2048,
-            refuse_unanswered: false,
         }
     }
 }

@@ -145,14 +145,6 @@ impl<H: Host> BlockQueue<H> {
         })
     }
 
-    /// Requests in the ring that were not taken yet.
-    ///
-    /// # Errors
-    /// [`RingError`]: the front end broke the ring.
-    pub fn waiting(&self) -> Result<u32, RingError> {
-        self.ring.waiting()
-    }
-
     /// Slots of the ring: the most requests there can be at a time.
     pub fn depth(&self) -> usize {
         self.ring.slots() as usize

@@ -19,6 +19,13 @@ device=$(stat -c %t:%T \"$(xenstore-read \"$XENBUS_PATH/params\")\")
 xenstore-write \"$XENBUS_PATH/physical-device\" \"$device\" \"$XENBUS_PATH/hotplug-status\" connected
 ";
 
+/// The same for cards: the host's end of a network of two.
+const VIF: &str = "#!/bin/sh
+[ \"$1\" = online ] || exit 0
+ip link set \"$vif\" up && ip addr add 10.0.0.1/24 dev \"$vif\" || exit
+xenstore-write \"$XENBUS_PATH/hotplug-status\" connected
+";
+
 /// Runs each line of the console, and says how it ended.
 const INIT: &str = "#!/bin/sh
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin

@@ -83,6 +83,7 @@ fn a_crash_is_reported() {
         serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
     assert_eq!(report["exit_status"], 10);
     assert_eq!(report["status"], "guest-crashed");
+    assert!(report["stats"]["vcpus"].is_array(), "{report}");
     assert_eq!(
         report["crash"]["vcpus"][0]["backtrace"][0]["symbol"],
         "do_crash+0x23"
