@@ -95,9 +95,14 @@ fn show_counters(report: &Path) -> Result<()> {
         // The domain goes on, or never began.
         return Ok(());
     };
-    let report: serde_json::Value = serde_json::from_slice(&text)?;
-    let devices: Vec<DeviceStats> = serde_json::from_value(report["stats"]["devices"].clone())
-        .context("The report of the end has no counters of devices")?;
+    let mut report: serde_json::Value = serde_json::from_slice(&text)?;
+    let devices = report["stats"]["devices"].take();
+    if devices.is_null() {
+        // It was lost, and has said so.
+        return Ok(());
+    }
+    let devices: Vec<DeviceStats> = serde_json::from_value(devices)
+        .context("The report of the end has counters that cannot be read")?;
     for device in devices {
         println!("{} {}:", device.kind, device.name);
         let mut sums = BTreeMap::<String, u64>::new();

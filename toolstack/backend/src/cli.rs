@@ -60,6 +60,9 @@ pub struct StatsArgs {
     /// All counters of every queue, for programs
     #[arg(long)]
     pub json: bool,
+    /// All counters of every queue, in the text format of Prometheus
+    #[arg(long, conflicts_with = "json")]
+    pub prometheus: bool,
     /// Ask this socket only
     #[arg(long, value_name = "PATH")]
     pub stats_socket: Option<PathBuf>,

@@ -103,14 +103,13 @@ fn stats(args: &StatsArgs) -> Result<ExitCode> {
         Some(path) => stats::ask(path)?,
         None => stats::gather(Path::new(RUN_DIR))?,
     };
-    let mut text = if args.json {
-        serde_json::to_string_pretty(&devices)?
+    let text = if args.json {
+        serde_json::to_string_pretty(&devices)? + "\n"
+    } else if args.prometheus {
+        stats::metrics(&devices)
     } else {
         stats::table(&devices)
     };
-    if !text.ends_with('\n') {
-        text.push('\n');
-    }
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }

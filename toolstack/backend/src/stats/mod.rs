@@ -8,6 +8,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use pv_stats::DeviceStats;
+use pv_stats::prometheus::Exposition;
 use serde::{Deserialize, Serialize};
 
 pub use kernel::kernel_devices;
@@ -52,4 +53,44 @@ pub fn gather(dir: &Path) -> Result<Vec<DeviceReport>> {
     all.extend(kernel_devices(Path::new("/sys"))?);
     all.sort_by_key(|device| (device.domid, device.stats.kind.clone(), device.stats.devid));
     Ok(all)
+}
+
+/// The counters as metrics in the text format of Prometheus.
+pub fn metrics(devices: &[DeviceReport]) -> String {
+    let mut metrics = Exposition::default();
+    for device in devices {
+        let domid = device.domid.to_string();
+        let labels = [("domid", domid.as_str()), ("backend", &device.backend)];
+        metrics.device(&labels, &device.stats);
+    }
+    metrics.text()
+}
+
+#[cfg(test)]
+mod tests {
+    use pv_stats::QueueStats;
+    use pv_stats::prometheus::strict::parse;
+
+    use super::*;
+
+    #[test]
+    fn devices_as_metrics() {
+        let mut queue = QueueStats::default();
+        queue.counters.insert("read_bytes".into(), 4096);
+        let device = |domid, backend: &str| DeviceReport {
+            domid,
+            backend: backend.into(),
+            error: None,
+            stats: DeviceStats {
+                kind: "vbd".into(),
+                devid: 51712,
+                queues: vec![queue.clone()],
+                ..DeviceStats::default()
+            },
+        };
+        let text = metrics(&[device(3, "kernel"), device(4, "xt-backend")]);
+        let read = parse(&text).unwrap();
+        let labels = [("domid", "3"), ("backend", "kernel"), ("device", "51712")];
+        assert_eq!(read.value("xen_device_read_bytes_total", &labels), 4096.0);
+    }
 }

@@ -1,6 +1,7 @@
 //! Counters for people to read.
 
-use pv_stats::{HistogramSnapshot, QueueStats};
+use pv_stats::QueueStats;
+use pv_stats::text::{bytes, time};
 
 use super::DeviceReport;
 
@@ -30,100 +31,57 @@ pub fn table(devices: &[DeviceReport]) -> String {
 
 fn head(device: &DeviceReport) -> Vec<String> {
     let stats = &device.stats;
-    let name = match stats.name.as_str() {
-        "" => stats.devid.to_string(),
-        name => name.to_owned(),
-    };
     vec![
         device.domid.to_string(),
-        name,
+        stats.label(),
         device.backend.clone(),
         stats.state.clone(),
     ]
 }
 
 fn disk(device: &DeviceReport) -> Vec<String> {
-    let queues = &device.stats.queues;
+    let total = device.stats.total();
     let errors = [
         "read_errors",
         "write_errors",
         "flush_errors",
         "discard_errors",
     ];
-    let read = latency(queues, "read_latency_ns");
-    let write = latency(queues, "write_latency_ns");
     let mut row = head(device);
     row.extend([
-        sum(queues, "read_requests").to_string(),
-        bytes(sum(queues, "read_bytes")),
-        sum(queues, "write_requests").to_string(),
-        bytes(sum(queues, "write_bytes")),
-        sum(queues, "flush_requests").to_string(),
-        errors
-            .map(|name| sum(queues, name))
-            .iter()
-            .sum::<u64>()
-            .to_string(),
-        time(read.quantile(0.5)),
-        time(read.quantile(0.99)),
-        time(write.quantile(0.5)),
-        time(write.quantile(0.99)),
+        total.counter("read_requests").to_string(),
+        bytes(total.counter("read_bytes")),
+        total.counter("write_requests").to_string(),
+        bytes(total.counter("write_bytes")),
+        total.counter("flush_requests").to_string(),
+        total.counters(&errors).to_string(),
+        latency(&total, "read_latency_ns", 0.5),
+        latency(&total, "read_latency_ns", 0.99),
+        latency(&total, "write_latency_ns", 0.5),
+        latency(&total, "write_latency_ns", 0.99),
     ]);
     row
 }
 
 fn card(device: &DeviceReport) -> Vec<String> {
-    let queues = &device.stats.queues;
-    let both = |rx, tx| (sum(queues, rx) + sum(queues, tx)).to_string();
+    let total = device.stats.total();
     let mut row = head(device);
     row.extend([
-        sum(queues, "rx_packets").to_string(),
-        bytes(sum(queues, "rx_bytes")),
-        sum(queues, "tx_packets").to_string(),
-        bytes(sum(queues, "tx_bytes")),
-        both("rx_errors", "tx_errors"),
-        both("rx_drops", "tx_drops"),
+        total.counter("rx_packets").to_string(),
+        bytes(total.counter("rx_bytes")),
+        total.counter("tx_packets").to_string(),
+        bytes(total.counter("tx_bytes")),
+        total.counters(&["rx_errors", "tx_errors"]).to_string(),
+        total.counters(&["rx_drops", "tx_drops"]).to_string(),
     ]);
     row
 }
 
-fn sum(queues: &[QueueStats], name: &str) -> u64 {
-    let values = queues.iter().filter_map(|queue| queue.counters.get(name));
-    values.sum()
-}
-
-fn latency(queues: &[QueueStats], name: &str) -> HistogramSnapshot {
-    let mut all = HistogramSnapshot::default();
-    for histogram in queues.iter().filter_map(|queue| queue.histograms.get(name)) {
-        all.merge(histogram);
-    }
-    all
-}
-
-/// Three digits and a unit.
-fn bytes(count: u64) -> String {
-    scaled(
-        count as f64,
-        1024.0,
-        &["B", "KiB", "MiB", "GiB", "TiB", "PiB"],
-    )
-}
-
-fn time(ns: Option<u64>) -> String {
-    ns.map_or_else(
-        || "-".into(),
-        |ns| scaled(ns as f64, 1000.0, &["ns", "us", "ms", "s"]),
-    )
-}
-
-fn scaled(mut value: f64, step: f64, units: &[&str]) -> String {
-    let mut unit = 0;
-    while value >= step && unit + 1 < units.len() {
-        value /= step;
-        unit += 1;
-    }
-    let digits = if unit == 0 || value >= 100.0 { 0 } else { 1 };
-    format!("{value:.digits$} {}", units[unit])
+/// A quantile of a distribution, for people.
+fn latency(total: &QueueStats, name: &str, share: f64) -> String {
+    let histogram = total.histograms.get(name);
+    let quantile = histogram.and_then(|histogram| histogram.quantile(share));
+    quantile.map_or_else(|| "-".into(), time)
 }
 
 /// Lines with the columns below each other; `head` is separated by `|`.
