@@ -237,11 +237,15 @@ fn a_worker_that_is_told_to_stop_loses_nothing(guest: &mut Guest<'_>) {
 /// closes and says why.
 fn what_was_in_flight_at_a_kill_is_not_repeated(guest: &mut Guest<'_>) {
     let before = guest.dom0("md5sum /disks/b.img");
-    guest.start("dd if=/dev/zero of=/dev/xvda bs=1M oflag=direct 2>&1");
+    guest.start(
+        "while dd if=/dev/zero of=/dev/xvda bs=1M count=16 oflag=direct 2>/dev/null; do :; done",
+    );
+    // What it was doing when the signal came is left to chance.
     guest.dom0(&format!(
-        "until xt-backend stats --json | grep -q '\"in_flight\": [1-9]'; do :; done; \
-         kill -9 $({WORKER}); \
-         until xt-backend stats --json | grep -Eq '\"error\": |\"in_flight\": '; do sleep 0.1; done"
+        "before=$({WORKER}); kill -9 $before; \
+         until new=$({WORKER}); [ \"$new\" ] && [ \"$new\" != $before ]; do sleep 0.1; done; \
+         timeout 120 sh -c \"until xt-backend stats --json | \
+            grep -Eq '\\\"error\\\": |\\\"in_flight\\\": '; do sleep 0.1; done\""
     ));
     let devices: serde_json::Value =
         serde_json::from_str(&guest.dom0("xt-backend stats --json")).expect("JSON");
