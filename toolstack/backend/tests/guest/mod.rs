@@ -63,14 +63,11 @@ impl Rig {
             .file(&kernel.image, "/guest/vmlinuz")
             .file(&initrd, "/guest/initrd");
         let mut rig = Self(RigX::boot(&spec).expect("rig X"));
-        rig.0
-            .shell
-            .write("block-plain", BLOCK.as_bytes(), 0o755)
-            .expect("script");
-        rig.must(
-            "mkdir -p /disks; cp /share/block-plain /etc/xen/scripts",
-            GUEST,
-        );
+        for (name, script) in [("block-plain", BLOCK), ("vif-plain", VIF)] {
+            let written = rig.0.shell.write(name, script.as_bytes(), 0o755);
+            written.expect("script");
+        }
+        rig.must("mkdir -p /disks; cp /share/*-plain /etc/xen/scripts", GUEST);
         rig
     }
 

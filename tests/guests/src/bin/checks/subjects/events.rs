@@ -160,7 +160,7 @@ fn delivery() {
     // The host answers to what was printed when it likes.
     let info = start_info();
     let others = [info.console_evtchn.0, info.store_evtchn.0];
-    others.map(mask);
+    others.into_iter().for_each(mask);
     let (a, b) = pair();
     mask(b.0);
     eq("send.masked", send(a), OK);
@@ -212,7 +212,7 @@ fn delivery() {
     mask(b.0);
     close(a);
     close(b);
-    others.map(clear_mask);
+    others.into_iter().for_each(clear_mask);
 }
 
 fn virq(virq: u32, vcpu: u32) -> (Ret, EvtchnPort) {
