@@ -178,6 +178,48 @@ mod tests {
     }
 
     #[test]
+    fn xenstore_does_not_tell_what_a_card_is_plugged_into() {
+        let description = Description {
+            framing: pv_netdev::Framing::Stream,
+            offloads: pv_netdev::Offloads::NONE,
+            interface: None,
+            mac: None,
+            mtu: 1500,
+        };
+        let card = |text: &str| {
+            let nic = parse(text, &[]).unwrap();
+            (
+                nodes(&nic, &description).unwrap(),
+                label(&nic, &description),
+            )
+        };
+        let address = "mac=00:16:3e:01:02:03";
+        let (user, label) = card(&format!("user,{address}"));
+        assert_eq!(label, "user");
+        let (xl, label) = card(&format!("{address},bridge=xenbr0"));
+        assert_eq!(label, "tap on xenbr0");
+        assert_eq!(user, xl);
+        let names: Vec<_> = xl.back.iter().map(|(name, _)| *name).collect();
+        let of_libxl = [
+            "frontend-id",
+            "online",
+            "state",
+            "script",
+            "mac",
+            "bridge",
+            "handle",
+            "type",
+            "hotplug-status",
+        ];
+        assert_eq!(names, of_libxl);
+        let (other, _) = card(&format!("tap=web,bridge=br9,{address}"));
+        for node in [("bridge", "br9"), ("vifname", "web")] {
+            let node = (node.0, node.1.to_owned());
+            assert!(other.back.contains(&node), "{node:?}");
+        }
+    }
+
+    #[test]
     fn every_card_has_an_address_of_its_own() {
         let macs = [
             parse("user", &[]).unwrap().mac,
