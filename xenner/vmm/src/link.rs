@@ -78,3 +78,7 @@ impl Link for Lent {
         self.link()?.accept(offloads)
     }
 }
+
+#[cfg(test)]
+#[path = "link_test.rs"]
+mod tests;
