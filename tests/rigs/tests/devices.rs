@@ -290,6 +290,20 @@ fn several_processors_share_a_disk_by_a_queue_each() {
     assert_eq!(sum.split(' ').next(), Some(&*sha256(&other)));
     xenner(&live, &["block-detach", "guest", "xvdb"]);
     until(&mut live, "[ ! -b /dev/xvdb ]");
+
+    // One in use is taken away all the same, and is free for others then.
+    let image = other.to_string_lossy();
+    xenner(&live, &["block-attach", "guest", &image]);
+    until(&mut live, "[ -b /dev/xvdb ]");
+    guest(&mut live, "sleep 600 < /dev/xvdb > /dev/null 2>&1 &");
+    xenner(&live, &["block-detach", "--force", "guest", "xvdb"]);
+    let list = xenner(&live, &["block-list", "guest"]);
+    assert!(list.contains("xvda") && !list.contains("xvdb"), "{list}");
+    xenner(
+        &live,
+        &["block-attach", "guest", &format!("{image},raw,xvdf")],
+    );
+    until(&mut live, "[ -b /dev/xvdf ]");
 }
 
 /// Names of the host's interfaces, in the thread's namespace.
