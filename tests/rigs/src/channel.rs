@@ -124,6 +124,25 @@ impl Channel {
         }
     }
 
+    /// Waits for the end of the output.
+    pub fn ended(&self, deadline: Duration) -> Result<()> {
+        let received = self.shared.lock();
+        let (received, timeout) = self
+            .shared
+            .changed
+            .wait_timeout_while(received, deadline, |received| !received.ended)
+            .unwrap_or_else(PoisonError::into_inner);
+        if timeout.timed_out() {
+            return Err(Error::Timeout {
+                channel: self.name,
+                pattern: "(end)".into(),
+                deadline,
+                tail: tail(&received.bytes),
+            });
+        }
+        Ok(())
+    }
+
     /// All that has come so far.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.shared.lock().bytes).into_owned()

@@ -147,14 +147,14 @@ impl Initramfs {
         while let Some(path) = queue.pop() {
             let needs = elf_needs(&path)?;
             if let Some(loader) = &needs.interpreter {
-                let found = find_library(base_name(loader), packages, &path)?;
+                let found = find_library(base_name(loader), &[], packages, &path)?;
                 self.copy(&found, loader)?;
             }
             for library in needs.libraries {
                 if !seen.insert(library.clone()) {
                     continue;
                 }
-                let found = find_library(&library, packages, &path)?;
+                let found = find_library(&library, &needs.runpaths, packages, &path)?;
                 self.copy(&found, &format!("/lib/x86_64-linux-gnu/{library}"))?;
                 queue.push(found);
             }
@@ -259,6 +259,8 @@ fn base_name(path: &str) -> &str {
 struct Needs {
     interpreter: Option<String>,
     libraries: Vec<String>,
+    /// Directories of its own to search for them (DT_RUNPATH), without leading `/`.
+    runpaths: Vec<String>,
 }
 
 fn elf_needs(path: &Path) -> Result<Needs> {
@@ -270,14 +272,29 @@ fn elf_needs(path: &Path) -> Result<Needs> {
     Ok(Needs {
         interpreter: elf.interpreter.map(str::to_owned),
         libraries: elf.libraries.iter().map(|&l| l.to_owned()).collect(),
+        runpaths: elf
+            .runpaths
+            .iter()
+            .flat_map(|paths| paths.split(':'))
+            .filter_map(|path| path.strip_prefix('/').map(str::to_owned))
+            .collect(),
     })
 }
 
-fn find_library(name: &str, packages: &[Package], needed_by: &Path) -> Result<PathBuf> {
+fn find_library(
+    name: &str,
+    runpaths: &[String],
+    packages: &[Package],
+    needed_by: &Path,
+) -> Result<PathBuf> {
     let roots = packages.iter().map(|p| p.root.as_path());
+    let dirs = || {
+        let own = runpaths.iter().map(String::as_str);
+        own.chain(LIBRARY_DIRS)
+    };
     roots
         .chain([Path::new("/")])
-        .flat_map(|root| LIBRARY_DIRS.map(|dir| root.join(dir).join(name)))
+        .flat_map(|root| dirs().map(|dir| root.join(dir).join(name)))
         .find(|path| path.is_file())
         .ok_or_else(|| Error::Library {
             program: needed_by.into(),

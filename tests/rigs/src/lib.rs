@@ -15,6 +15,7 @@
 pub mod channel;
 pub mod debian;
 mod error;
+pub mod foreground;
 pub mod guest;
 pub mod initramfs;
 pub mod live;
@@ -24,6 +25,7 @@ mod rig;
 pub mod rig_k;
 pub mod rig_l;
 pub mod rig_x;
+pub mod terminal;
 pub mod xenner;
 
 pub use error::{Error, Result};

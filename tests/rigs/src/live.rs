@@ -5,18 +5,18 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use regex::bytes::Regex;
 use tempfile::TempDir;
 
 use crate::channel::Channel;
 use crate::error::{Error, Result};
 use crate::initramfs::Initramfs;
 use crate::packages::{Cache, KernelFiles};
+use crate::terminal::Terminal;
 
-/// Long enough for a boot on a busy machine.
-pub const BOOT: Duration = Duration::from_secs(120);
-/// Long enough for a command there.
-pub const SOON: Duration = Duration::from_secs(60);
+pub use crate::terminal::{BOOT, SOON};
+
+/// What it prints when it obeys its console.
+pub const READY: &str = "guest-is-ready";
 
 const INIT: &str = "#!/bin/sh
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin
@@ -52,8 +52,7 @@ pub fn initramfs(cache: &Cache, kernel: &KernelFiles, modules: &[&str]) -> Resul
 pub struct Live {
     program: std::path::PathBuf,
     dir: TempDir,
-    console: Channel,
-    count: u32,
+    terminal: Terminal,
 }
 
 impl Live {
@@ -90,8 +89,7 @@ impl Live {
         let mut live = Self {
             program: program.to_owned(),
             dir,
-            console: Channel::new("guest's console", stream)?,
-            count: 0,
+            terminal: Terminal::new(Channel::new("guest's console", stream)?),
         };
         live.ready()?;
         Ok(live)
@@ -99,30 +97,22 @@ impl Live {
 
     /// Waits until the guest has started again and obeys.
     pub fn ready(&mut self) -> Result<()> {
-        let ready = Regex::new("guest-is-ready").expect("a pattern");
-        self.console.expect(&ready, BOOT).map(drop)
+        self.terminal.expect(READY, BOOT).map(drop)
     }
 
     /// Runs a shell command in the guest: its status and what it printed.
     pub fn run(&mut self, command: &str) -> Result<(i32, String)> {
-        self.start(command)?;
-        self.finish(SOON)
+        self.terminal.run(command)
     }
 
     /// Starts one, to be waited for by [`Self::finish`].
     pub fn start(&mut self, command: &str) -> Result<()> {
-        self.count += 1;
-        let line = format!("( {command} ) 2>&1; echo \"status=$? of {}\"\n", self.count);
-        self.console.send(line.as_bytes())
+        self.terminal.start(command)
     }
 
     /// Waits for it.
     pub fn finish(&mut self, deadline: Duration) -> Result<(i32, String)> {
-        let pattern = format!("status=([0-9]+) of {}\r?\n", self.count);
-        let pattern = Regex::new(&pattern).expect("a pattern");
-        let found = self.console.expect(&pattern, deadline)?;
-        let status = found.groups[1].parse().unwrap_or(-1);
-        Ok((status, found.before.trim().to_owned()))
+        self.terminal.finish(deadline)
     }
 
     /// Runs `xenner` on it; the domain is called `guest`.

@@ -1,13 +1,16 @@
 //! Debian's kernel with disks and network cards of `xenner`, on this machine's KVM and on one with
 //! hardware semantics.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
 use xenner_rigs::live::{self, Live, SOON};
 use xenner_rigs::packages::{self, Cache, Kernel};
@@ -201,6 +204,39 @@ fn free_port() -> u16 {
     listener.local_addr().expect("its number").port()
 }
 
+/// The guest gets a file by a connection to its port 5000, as `/tmp/in`.
+fn carry_in(live: &mut Live, file: &Path, to: impl ToSocketAddrs) {
+    // With an input that lasts, for busybox' nc gives up with it.
+    let listens = "( sleep 60 | nc -l -p 5000 > /tmp/in )";
+    guest(
+        live,
+        &format!("{listens} & until netstat -ltn | grep -q :5000; do usleep 20000; done"),
+    );
+    let mut stream = TcpStream::connect(to).expect("the guest's port");
+    let bytes = fs::read(file).expect("bytes");
+    stream.write_all(&bytes).expect("the guest takes them");
+    stream.shutdown(std::net::Shutdown::Write).expect("an end");
+    // How passt ends the connection is its business; what counts is what came.
+    let _ = stream.read_to_end(&mut Vec::new());
+    let all = bytes.len();
+    until(live, &format!("[ $(stat -c %s /tmp/in) = {all} ]"));
+    let got = guest(live, "sha256sum < /tmp/in");
+    assert_eq!(got.split(' ').next(), Some(&*sha256(file)));
+}
+
+/// The guest sends `/tmp/in`, which must be `file`, to a listener, by the address it has there.
+fn carry_out(live: &mut Live, file: &Path, listener: &TcpListener, address: &str) {
+    live.start(&format!("nc {address} < /tmp/in"))
+        .expect("the console");
+    let (mut stream, _) = listener.accept().expect("the guest connects");
+    let mut received = tempfile::NamedTempFile::new().expect("a file");
+    let count = std::io::copy(&mut stream, received.as_file_mut()).expect("bytes");
+    drop(stream);
+    assert_eq!(live.finish(SOON).expect("the guest ends").0, 0);
+    let length = file.metadata().expect("metadata").len();
+    assert_eq!((count, sha256(received.path())), (length, sha256(file)));
+}
+
 #[test]
 fn a_network_without_root_carries_both_ways() {
     let Some(bench) = Bench::new() else { return };
@@ -212,42 +248,16 @@ fn a_network_without_root_carries_both_ways() {
         "ip link set eth0 up && udhcpc -i eth0 -n -q -s /etc/udhcpc.sh && [ -s /tmp/router ]",
     );
 
-    // In.
     let sent = bench.image("sent", 8 * MIB, 8 * MIB);
-    // With an input that lasts, for busybox' nc gives up with it.
-    let listens = "( sleep 60 | nc -l -p 5000 > /tmp/in )";
-    guest(
-        &mut live,
-        &format!("{listens} & until netstat -ltn | grep -q :5000; do usleep 20000; done"),
-    );
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the forwarded port");
-    let bytes = fs::read(&sent).expect("bytes");
-    stream.write_all(&bytes).expect("the guest takes them");
-    stream.shutdown(std::net::Shutdown::Write).expect("an end");
-    // How passt ends the connection is its business; what counts is what came.
-    let _ = stream.read_to_end(&mut Vec::new());
-    let all = 8 * MIB;
-    until(&mut live, &format!("[ $(stat -c %s /tmp/in) = {all} ]"));
-    let got = guest(&mut live, "sha256sum < /tmp/in");
-    assert_eq!(got.split(' ').next(), Some(&*sha256(&sent)));
-
-    // Out.
+    carry_in(&mut live, &sent, ("127.0.0.1", port));
     let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
     let port = listener.local_addr().expect("its port").port();
-    live.start(&format!("nc $(cat /tmp/router) {port} < /tmp/in"))
-        .expect("the console");
-    let (mut stream, _) = listener.accept().expect("the guest connects");
-    let received = bench.dir.path().join("received");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(&received);
-    let file = file.as_mut().expect("a file");
-    let count = std::io::copy(&mut stream, file).expect("bytes");
-    drop(stream);
-    assert_eq!(live.finish(SOON).expect("the guest ends").0, 0);
-    assert_eq!((count, sha256(&received)), (8 * MIB, sha256(&sent)));
+    carry_out(
+        &mut live,
+        &sent,
+        &listener,
+        &format!("$(cat /tmp/router) {port}"),
+    );
 
     // Another one, for a while.
     xenner(&live, &["network-attach", "guest"]);
@@ -256,6 +266,77 @@ fn a_network_without_root_carries_both_ways() {
     until(&mut live, "[ ! -d /sys/class/net/eth1 ]");
     let stats = xenner(&live, &["stats", "guest"]);
     assert!(stats.contains("vif."), "{stats}");
+}
+
+/// Runs the test on a thread with a network of its own; says why where that can't be.
+fn in_namespace(test: impl FnOnce() + Send + 'static) {
+    let thread = thread::spawn(|| match unshare(CloneFlags::CLONE_NEWNET) {
+        Ok(()) => test(),
+        Err(Errno::EPERM) => println!("skipped: a network namespace needs root"),
+        Err(errno) => panic!("unshare: {errno}"),
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// How many fragments of IP packets have come to a machine with these counters (`/proc/net/snmp`,
+/// `/proc/net/snmp6`).
+fn fragments(snmp: &str) -> u64 {
+    let mut lines = snmp.lines().filter(|line| line.starts_with("Ip: "));
+    let (names, values) = (lines.next(), lines.next());
+    let (names, values) = names.zip(values).expect("IP's counters");
+    let mut pairs = names.split_whitespace().zip(values.split_whitespace());
+    let v4 = pairs.find(|(name, _)| *name == "ReasmReqds").expect("v4").1;
+    let v6 = snmp.lines().find_map(|l| l.strip_prefix("Ip6ReasmReqds"));
+    let number = |text: &str| text.trim().parse::<u64>().expect("a number");
+    number(v4) + number(v6.expect("v6"))
+}
+
+#[test]
+fn a_bridge_carries_large_frames_of_both_protocols() {
+    let Some(bench) = Bench::new() else { return };
+    in_namespace(move || {
+        for words in [
+            "link add br0 type bridge",
+            "link set br0 mtu 9000 up",
+            "addr add 10.9.0.1/24 dev br0",
+            "addr add fd09::1/64 dev br0 nodad",
+        ] {
+            host("ip", &words.split(' ').collect::<Vec<_>>());
+        }
+        let mut live = bench.boot(&["--nic", "bridge=br0"]);
+        guest(
+            &mut live,
+            "ip link set eth0 mtu 9000 up && ip addr add 10.9.0.2/24 dev eth0 \
+             && echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_dad \
+             && ip addr add fd09::2/64 dev eth0",
+        );
+        // The bridge may forward only when its port has come up.
+        until(
+            &mut live,
+            "ping -c 1 -W 1 10.9.0.1 && ping -c 1 -W 1 fd09::1",
+        );
+
+        // With their headers both just fit; a packet that is larger comes in two.
+        let count = "cat /proc/net/snmp /proc/net/snmp6";
+        guest(&mut live, "ping -c 3 -s 8972 10.9.0.1");
+        guest(&mut live, "ping -c 3 -s 8952 fd09::1");
+        let seen = |live: &mut Live| {
+            let there = fragments(&guest(live, count));
+            (there, fragments(&host("sh", &["-c", count])))
+        };
+        assert_eq!(seen(&mut live), (0, 0));
+        guest(&mut live, "ping -c 1 -s 8973 10.9.0.1");
+        assert_eq!(seen(&mut live), (2, 2));
+
+        let sent = bench.image("sent", 16 * MIB, 16 * MIB);
+        carry_in(&mut live, &sent, ("10.9.0.2", 5000));
+        let listener = TcpListener::bind("[fd09::1]:0").expect("a listener");
+        let port = listener.local_addr().expect("its port").port();
+        carry_out(&mut live, &sent, &listener, &format!("fd09::1 {port}"));
+        carry_in(&mut live, &sent, ("fd09::2", 5000));
+    });
 }
 
 /// How many there are, by a pattern of paths in the guest.
@@ -323,14 +404,7 @@ fn taps() -> usize {
 #[test]
 fn a_bridge_carries_both_ways_and_goes_with_its_last_card() {
     let Some(bench) = Bench::new() else { return };
-    // A thread of its own: the namespace is the thread's, and that of the programs it starts.
-    let run = move || match nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET) {
-        Ok(()) => bridged(&bench),
-        Err(error) => println!("skipped: no network namespace, which needs root: {error}"),
-    };
-    if let Err(panic) = std::thread::spawn(run).join() {
-        std::panic::resume_unwind(panic);
-    }
+    in_namespace(move || bridged(&bench));
 }
 
 fn bridged(bench: &Bench) {
@@ -342,41 +416,11 @@ fn bridged(bench: &Bench) {
     );
     assert_eq!(count(&mut live, "/sys/class/net/eth0/queues/tx-*"), 2);
 
-    // In: several connections, so that several queues have something to do.
     let sent = bench.image("sent", 2 * MIB, 2 * MIB);
-    let bytes = fs::read(&sent).expect("bytes");
-    let sum = sha256(&sent);
-    for port in 5000..5002 {
-        // With an input that lasts, for busybox' nc gives up with it.
-        let listens = format!("( sleep 60 | nc -l -p {port} > /tmp/in{port} )");
-        let bound = format!("netstat -ltn | grep -q :{port}");
-        guest(
-            &mut live,
-            &format!("{listens} & until {bound}; do usleep 20000; done"),
-        );
-        let mut stream = TcpStream::connect(("192.0.2.2", port)).expect("the guest's port");
-        stream.write_all(&bytes).expect("the guest takes them");
-        stream.shutdown(std::net::Shutdown::Write).expect("an end");
-        let all = bytes.len();
-        until(
-            &mut live,
-            &format!("[ $(stat -c %s /tmp/in{port}) = {all} ]"),
-        );
-        let got = guest(&mut live, &format!("sha256sum < /tmp/in{port}"));
-        assert_eq!(got.split(' ').next(), Some(&*sum));
-    }
-
-    // Out.
+    carry_in(&mut live, &sent, "192.0.2.2:5000");
     let listener = TcpListener::bind("192.0.2.1:0").expect("a listener");
     let port = listener.local_addr().expect("its port").port();
-    live.start(&format!("nc 192.0.2.1 {port} < /tmp/in5000"))
-        .expect("the console");
-    let (mut stream, _) = listener.accept().expect("the guest connects");
-    let mut received = Vec::new();
-    stream.read_to_end(&mut received).expect("bytes");
-    drop(stream);
-    assert_eq!(live.finish(SOON).expect("the guest ends").0, 0);
-    assert!(received == bytes);
+    carry_out(&mut live, &sent, &listener, &format!("192.0.2.1 {port}"));
 
     // Another one, for a while.
     xenner(&live, &["network-attach", "guest", "bridge=rigbr0"]);
@@ -392,7 +436,7 @@ fn bridged(bench: &Bench) {
     // The process that does it is nobody's child: there is nothing to await.
     while interfaces() != ["lo"] {
         assert!(std::time::Instant::now() < late, "{:?}", interfaces());
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        thread::sleep(std::time::Duration::from_millis(20));
     }
 }
 

@@ -3,13 +3,14 @@
 //!
 //! As process 1 it mounts what programs expect, does what the kernel's command
 //! line says ([`init`]) and ends the machine. Otherwise its first argument is
-//! `checks` (see [`runner`]), `bench` (`bench`), `compute` ([`compute`]) or one
-//! that a check runs itself with ([`process::child`]).
+//! `checks` (see [`runner`]), `bench` (`bench`), `compute` ([`compute`]),
+//! `durable` ([`durable`]) or one that a check runs itself with ([`process::child`]).
 
 mod bench;
 mod compat;
 mod compute;
 mod cpu;
+mod durable;
 mod faults;
 mod fpu;
 mod init;
@@ -57,9 +58,10 @@ fn main() -> ExitCode {
         Some("checks") => runner::main(&arguments[1..]),
         Some("bench") => bench::main(),
         Some("compute") => compute::main(),
+        Some("durable") => durable::main(&arguments[1..]),
         Some("child") => process::child(&arguments[1..]),
         _ => {
-            eprintln!("Usage: workload checks [NAME...] | bench | compute");
+            eprintln!("Usage: workload checks [NAME...] | bench | compute | durable ...");
             ExitCode::from(2)
         }
     }
