@@ -50,5 +50,8 @@ pub const SYSTEM_CALLS: [&str; 6] = [
     "readv", "writev", "recvmsg", "sendmsg", "recvfrom", "sendto",
 ];
 
-/// The only `ioctl` request: `TUNSETOFFLOAD`, of tap devices in [`Link::accept`].
+/// An `ioctl` request: `TUNSETOFFLOAD`, of tap devices in [`Link::accept`].
 pub const SET_OFFLOAD: u64 = libc::TUNSETOFFLOAD;
+
+/// Another: `TUNSETQUEUE`, of tap devices in [`Link::set_used`].
+pub const SET_QUEUE: u64 = libc::TUNSETQUEUE;

@@ -125,4 +125,14 @@ pub trait Link: Send {
     /// # Errors
     /// The operating system's; `Unsupported` for what is not among [`offloads`](Self::offloads).
     fn accept(&mut self, offloads: Offloads) -> io::Result<()>;
+
+    /// Whether frames may come by this link, one of a card's several: those nobody reads from would
+    /// hold what comes by them. At first they may. The last one cannot be given up.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn set_used(&mut self, used: bool) -> io::Result<()> {
+        let _ = used;
+        Ok(())
+    }
 }

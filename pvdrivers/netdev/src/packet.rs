@@ -24,6 +24,7 @@ pub(crate) struct PacketLink {
     /// The pieces of the message at hand; kept for its memory only.
     pieces: Vec<IoVec>,
     blocked: bool,
+    used: bool,
 }
 
 impl PacketLink {
@@ -59,6 +60,7 @@ impl PacketLink {
             offloads,
             pieces: Vec::with_capacity(32),
             blocked: false,
+            used: true,
         }
     }
 }
@@ -128,6 +130,14 @@ impl Link for PacketLink {
             Transport::Device => tap::set_offload(self.fd.as_fd(), offloads),
             Transport::Socket => Ok(()),
         }
+    }
+
+    fn set_used(&mut self, used: bool) -> io::Result<()> {
+        if self.transport == Transport::Device && used != self.used {
+            sys::tun::set_queue(self.fd.as_fd(), used)?;
+        }
+        self.used = used;
+        Ok(())
     }
 }
 

@@ -165,6 +165,7 @@ pub(crate) mod tun {
         nix::ioctl_write_ptr_bad!(set_iff, libc::TUNSETIFF, libc::ifreq);
         nix::ioctl_read_bad!(get_iff, libc::TUNGETIFF, libc::ifreq);
         nix::ioctl_write_int_bad!(set_offload, libc::TUNSETOFFLOAD);
+        nix::ioctl_write_ptr_bad!(set_queue, libc::TUNSETQUEUE, libc::ifreq);
         nix::ioctl_write_ptr_bad!(set_vnet_hdr_sz, libc::TUNSETVNETHDRSZ, libc::c_int);
     }
 
@@ -199,6 +200,18 @@ pub(crate) mod tun {
         let flags = unsafe { request.ifr_ifru.ifru_flags };
         let name = String::from_utf8_lossy(&name).into_owned();
         Ok((name, libc::c_int::from(flags)))
+    }
+
+    /// Attaches the descriptor to the interface whose queue it is, or detaches it for a while.
+    pub(crate) fn set_queue(fd: BorrowedFd<'_>, attached: bool) -> Result<()> {
+        let mut request = empty();
+        let flag = match attached {
+            true => libc::IFF_ATTACH_QUEUE,
+            false => libc::IFF_DETACH_QUEUE,
+        };
+        request.ifr_ifru.ifru_flags = flag as libc::c_short;
+        // SAFETY: the kernel reads a `struct ifreq`, which this is.
+        unsafe { raw::set_queue(fd.as_raw_fd(), &raw const request) }.map(drop)
     }
 
     /// Sets what the device gives to this side: `TUN_F_...`.

@@ -339,6 +339,123 @@ fn a_bridge_carries_large_frames_of_both_protocols() {
     });
 }
 
+/// How many there are, by a pattern of paths in the guest.
+fn count(live: &mut Live, pattern: &str) -> usize {
+    let text = guest(live, &format!("ls -d {pattern} | wc -l"));
+    text.parse().unwrap_or_else(|_| panic!("{pattern}: {text}"))
+}
+
+#[test]
+fn several_processors_share_a_disk_by_a_queue_each() {
+    let Some(bench) = Bench::new() else { return };
+    let disk = bench.image("disk.img", 16 * MIB, 32 * MIB);
+    let disk_text = disk.to_string_lossy().into_owned();
+    let mut live = bench.boot(&["--vcpus", "4", "--disk", &disk_text]);
+    assert_eq!(count(&mut live, "/sys/block/xvda/mq/*"), 4);
+    let writes = "for c in 0 1 2 3; do taskset $((1 << c)) dd if=/dev/urandom of=/dev/xvda \
+        bs=256k count=16 seek=$((c * 16)) oflag=direct & done; wait";
+    guest(&mut live, writes);
+    let stats = xenner(&live, &["stats", "guest"]);
+    let written = |queue| counter(&stats, &format!("vbd.xvda.queue{queue}.write_bytes"));
+    assert_eq!((0..4).map(written).sum::<u64>(), 16 * MIB);
+    assert!((0..4).all(|queue| written(queue) > 0), "{stats}");
+    guest(&mut live, "echo 3 > /proc/sys/vm/drop_caches");
+    let sum = guest(&mut live, "sha256sum < /dev/xvda");
+    assert_eq!(sum.split(' ').next(), Some(&*sha256(&disk)));
+
+    // One that comes and goes while they all run.
+    let other = bench.image("other.img", MIB, MIB);
+    xenner(&live, &["block-attach", "guest", &other.to_string_lossy()]);
+    until(&mut live, "[ -b /dev/xvdb ]");
+    let sum = guest(&mut live, "sha256sum < /dev/xvdb");
+    assert_eq!(sum.split(' ').next(), Some(&*sha256(&other)));
+    xenner(&live, &["block-detach", "guest", "xvdb"]);
+    until(&mut live, "[ ! -b /dev/xvdb ]");
+}
+
+/// Names of the host's interfaces, in the thread's namespace.
+fn interfaces() -> Vec<String> {
+    let text = host("ip", &["-brief", "link"]);
+    let names = text
+        .lines()
+        .filter_map(|line| line.split([' ', '@']).next());
+    names.map(str::to_owned).collect()
+}
+
+fn taps() -> usize {
+    let names = interfaces();
+    names.iter().filter(|name| name.starts_with("vif")).count()
+}
+
+#[test]
+fn a_bridge_carries_both_ways_and_goes_with_its_last_card() {
+    let Some(bench) = Bench::new() else { return };
+    in_namespace(move || bridged(&bench));
+}
+
+fn bridged(bench: &Bench) {
+    let mut live = bench.boot(&["--vcpus", "2", "--nic", "bridge=rigbr0,create"]);
+    host("ip", &["addr", "add", "192.0.2.1/24", "dev", "rigbr0"]);
+    guest(
+        &mut live,
+        "ip addr add 192.0.2.2/24 dev eth0 && ip link set eth0 up",
+    );
+    assert_eq!(count(&mut live, "/sys/class/net/eth0/queues/tx-*"), 2);
+
+    // In: several connections, so that several queues have something to do.
+    let sent = bench.image("sent", 2 * MIB, 2 * MIB);
+    let bytes = fs::read(&sent).expect("bytes");
+    let sum = sha256(&sent);
+    for port in 5000..5002 {
+        // With an input that lasts, for busybox' nc gives up with it.
+        let listens = format!("( sleep 60 | nc -l -p {port} > /tmp/in{port} )");
+        let bound = format!("netstat -ltn | grep -q :{port}");
+        guest(
+            &mut live,
+            &format!("{listens} & until {bound}; do usleep 20000; done"),
+        );
+        let mut stream = TcpStream::connect(("192.0.2.2", port)).expect("the guest's port");
+        stream.write_all(&bytes).expect("the guest takes them");
+        stream.shutdown(std::net::Shutdown::Write).expect("an end");
+        let all = bytes.len();
+        until(
+            &mut live,
+            &format!("[ $(stat -c %s /tmp/in{port}) = {all} ]"),
+        );
+        let got = guest(&mut live, &format!("sha256sum < /tmp/in{port}"));
+        assert_eq!(got.split(' ').next(), Some(&*sum));
+    }
+
+    // Out.
+    let listener = TcpListener::bind("192.0.2.1:0").expect("a listener");
+    let port = listener.local_addr().expect("its port").port();
+    live.start(&format!("nc 192.0.2.1 {port} < /tmp/in5000"))
+        .expect("the console");
+    let (mut stream, _) = listener.accept().expect("the guest connects");
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).expect("bytes");
+    drop(stream);
+    assert_eq!(live.finish(SOON).expect("the guest ends").0, 0);
+    assert!(received == bytes);
+
+    // Another one, for a while.
+    xenner(&live, &["network-attach", "guest", "bridge=rigbr0"]);
+    until(&mut live, "[ -d /sys/class/net/eth1 ]");
+    assert_eq!(taps(), 2);
+    xenner(&live, &["network-detach", "guest", "1"]);
+    until(&mut live, "[ ! -d /sys/class/net/eth1 ]");
+    assert_eq!(taps(), 1);
+
+    // All of it goes with the domain.
+    drop(live);
+    let late = std::time::Instant::now() + SOON;
+    // The process that does it is nobody's child: there is nothing to await.
+    while interfaces() != ["lo"] {
+        assert!(std::time::Instant::now() < late, "{:?}", interfaces());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
 /// The guest's whole life there: it writes to its disk, says what is on it, and ends.
 const INIT_K: &str = "#!/bin/sh
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin

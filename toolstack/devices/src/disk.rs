@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::FileTypeExt;
 
 use pv_xenbus::XenbusState::Initialising;
+use xen_sys::DomId;
 use xt_config::DomainType;
 use xt_config::disk::{DiskBackend, DiskFormat, DiskSpec, DiskSpecification};
 use xt_xenstore::client::Client;
@@ -31,6 +32,28 @@ pub fn disk_nodes(
     let backend = backend_domain(client, spec.backend.as_deref(), defaults)?;
     let local = backend == defaults.own;
     let implementation = choose_backend(guest, spec, local)?;
+    Ok(nodes(guest, spec, backend, implementation, defaults))
+}
+
+/// The nodes of a disk that the caller serves itself and has opened: nothing of it is looked for,
+/// neither its file nor a back end. `kind` is that of the back end that `xl`'s disk would have:
+/// [`DiskBackend::Phy`] for raw images and devices, [`DiskBackend::Qdisk`] for the rest.
+pub fn own_disk_nodes(
+    guest: Guest,
+    spec: &DiskSpec,
+    kind: DiskBackend,
+    defaults: &Defaults,
+) -> DeviceNodes {
+    nodes(guest, spec, defaults.own, kind, defaults)
+}
+
+fn nodes(
+    guest: Guest,
+    spec: &DiskSpec,
+    backend: DomId,
+    implementation: DiskBackend,
+    defaults: &Defaults,
+) -> DeviceNodes {
     let device = DeviceRef::vbd(guest.domid, spec.vdev.number());
     let state = Initialising.as_str().to_owned();
     let device_type = if spec.cdrom { "cdrom" } else { "disk" };
@@ -73,14 +96,14 @@ pub fn disk_nodes(
     if guest.kind == DomainType::Pv {
         front.push(("protocol", "x86_64-abi".to_owned()));
     }
-    Ok(DeviceNodes {
+    DeviceNodes {
         device,
         backend,
         backend_kind: backend_kind(implementation),
         front,
         front_readonly: Vec::new(),
         back,
-    })
+    }
 }
 
 /// Which back end serves a disk, as `libxl__device_disk_set_backend` chooses on Linux: the

@@ -31,9 +31,9 @@ use xt_xenstore::client::{Client, ClientError};
 
 pub use detach::{Mode, detach};
 pub use device::{DeviceNodes, DeviceRef, attach, wait_ready};
-pub use disk::disk_nodes;
+pub use disk::{disk_nodes, own_disk_nodes};
 pub use list::{block_list, network_list};
-pub use nic::nic_nodes;
+pub use nic::{nic_nodes, own_nic_nodes};
 
 /// The guest that gets a device.
 #[derive(Clone, Copy, Debug)]

@@ -2,6 +2,7 @@
 
 use pv_xenbus::XenbusState::Initialising;
 use uuid::Uuid;
+use xen_sys::DomId;
 use xt_config::DomainType;
 use xt_config::vif::{MacAddress, NicType, VifSpec};
 use xt_xenstore::client::Client;
@@ -24,12 +25,36 @@ pub fn nic_nodes(
     spec: &VifSpec,
     defaults: &Defaults,
 ) -> Result<DeviceNodes, DeviceError> {
-    let nic_type = nic_type(guest.kind, spec.nic_type)?;
     let backend = backend_domain(client, spec.backend.as_deref(), defaults)?;
     let devid = match spec.devid {
         Some(devid) => devid,
         None => next_devid(client, guest)?,
     };
+    nodes(guest, spec, backend, devid, defaults)
+}
+
+/// The nodes of a network interface that the caller serves itself. Its number is `devid`, whatever
+/// the specification says; without an address it gets a random one.
+///
+/// # Errors
+/// [`DeviceError::Spec`].
+pub fn own_nic_nodes(
+    guest: Guest,
+    spec: &VifSpec,
+    devid: u32,
+    defaults: &Defaults,
+) -> Result<DeviceNodes, DeviceError> {
+    nodes(guest, spec, defaults.own, devid, defaults)
+}
+
+fn nodes(
+    guest: Guest,
+    spec: &VifSpec,
+    backend: DomId,
+    devid: u32,
+    defaults: &Defaults,
+) -> Result<DeviceNodes, DeviceError> {
+    let nic_type = nic_type(guest.kind, spec.nic_type)?;
     let mac = spec.mac.unwrap_or_else(random_mac).to_string();
     let mtu = spec.mtu.unwrap_or(MTU_DEFAULT);
     let state = Initialising.as_str().to_owned();

@@ -3,8 +3,7 @@
 //! Kernels, front ends and tools rely on these names and on who may write
 //! them: a guest's directory is the host's, readable by the guest, and a few
 //! directories in it belong to the guest (libxl's `libxl__domain_make`,
-//! `libxl__build_post`, `libxl__device_generic_add`; xen's
-//! `docs/misc/xenstore-paths.pandoc`).
+//! `libxl__build_post`; xen's `docs/misc/xenstore-paths.pandoc`).
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -83,25 +82,6 @@ pub struct DomainInfo {
     pub console: Option<ConsoleInfo>,
     /// When it was started.
     pub start_time: SystemTime,
-}
-
-/// One device: a front end in the guest, a back end elsewhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DeviceInfo<'a> {
-    /// The guest.
-    pub domid: DomId,
-    /// Who serves it, usually domain 0.
-    pub backend_domid: DomId,
-    /// The front end's kind, such as `vbd` or `vif`.
-    pub kind: &'a str,
-    /// The back end's kind, mostly the same.
-    pub backend_kind: &'a str,
-    /// Its number among its kind.
-    pub devid: u32,
-    /// Nodes of the front end, besides `backend`.
-    pub frontend: &'a [(&'a str, &'a str)],
-    /// Nodes of the back end, besides `frontend`.
-    pub backend: &'a [(&'a str, &'a str)],
 }
 
 /// Makes the nodes of the host itself, as `xen-init-dom0` does.
@@ -224,53 +204,8 @@ fn guest_values(maker: &mut Maker<'_>, home: &str, info: &DomainInfo) -> Result<
     Ok(())
 }
 
-/// Makes the nodes of a device's front and back end with libxl's permissions:
-/// each side owns its own directory and may read the other's. Returns the
-/// paths of front and back end.
-///
-/// # Errors
-/// [`PopulateError`]; nodes made so far remain.
-pub fn add_device(
-    store: &mut Store,
-    device: &DeviceInfo<'_>,
-) -> Result<(String, String), PopulateError> {
-    let DeviceInfo {
-        domid,
-        backend_domid,
-        kind,
-        backend_kind,
-        devid,
-        ..
-    } = *device;
-    let front = format!("{}/device/{kind}/{devid}", domain_path(domid));
-    let back = format!(
-        "{}/backend/{backend_kind}/{}/{devid}",
-        domain_path(backend_domid),
-        domid.0
-    );
-    let front_perms = Perms::new(Perm::none(domid), &[Perm::read(backend_domid)]);
-    let back_perms = Perms::new(Perm::none(backend_domid), &[Perm::read(domid)]);
-    let mut maker = Maker { store };
-    let sides = [
-        (&front, &front_perms, device.frontend, ("backend", &back)),
-        (&back, &back_perms, device.backend, ("frontend", &front)),
-    ];
-    for (path, perms, values, (other_name, other)) in sides {
-        maker.remove(path)?;
-        maker.mkdir(path, perms)?;
-        maker.write(&format!("{path}/{other_name}"), other)?;
-        for (name, value) in values {
-            maker.write(&format!("{path}/{name}"), value)?;
-        }
-    }
-    let libxl = format!("/libxl/{}/device/{kind}/{devid}", domid.0);
-    maker.write(&format!("{libxl}/frontend"), &front)?;
-    maker.write(&format!("{libxl}/backend"), &back)?;
-    Ok((front, back))
-}
-
-/// Removes what [`introduce_domain`] and [`add_device`] made for a domain,
-/// back ends in domain 0 included.
+/// Removes what [`introduce_domain`] made for a domain, and its devices with
+/// their back ends in domain 0.
 ///
 /// # Errors
 /// [`PopulateError`] for a malformed UUID.
@@ -434,33 +369,22 @@ mod tests {
     }
 
     #[test]
-    fn devices_have_two_sides_and_go_with_the_domain() {
+    fn devices_go_with_the_domain() {
         let mut store = Store::default();
         introduce_domain(&mut store, &info()).unwrap();
-        let device = DeviceInfo {
-            domid: DomId(7),
-            backend_domid: DOM0,
-            kind: "vbd",
-            backend_kind: "vbd",
-            devid: 51712,
-            frontend: &[("state", "1"), ("virtual-device", "51712")],
-            backend: &[("state", "1")],
-        };
-        let (front, back) = add_device(&mut store, &device).unwrap();
-        assert_eq!(value(&store, &format!("{front}/backend")), back);
-        assert_eq!(value(&store, &format!("{back}/frontend")), front);
-        let state = Path::absolute(&format!("{front}/state")).unwrap();
-        let guest = Identity::guest(DomId(7));
-        assert_eq!(store.session(guest, None).write(&state, b"3"), Ok(()));
-        let theirs = Path::absolute(&format!("{back}/state")).unwrap();
-        assert_eq!(store.session(guest, None).read(&theirs), Ok(b"1".to_vec()));
-        assert_eq!(
-            store.session(guest, None).write(&theirs, b"3"),
-            Err(XsError::EACCES)
-        );
-
+        let sides = [
+            "/local/domain/7/device/vbd/51712",
+            "/local/domain/0/backend/vbd/7/51712",
+            "/libxl/7/device/vbd/51712",
+        ];
+        for side in sides {
+            let state = Path::absolute(&format!("{side}/state")).unwrap();
+            store.host().write(&state, b"1").unwrap();
+        }
         remove_domain(&mut store, DomId(7), &info().uuid).unwrap();
-        assert!(store.node(&back).is_none() && store.node(&front).is_none());
+        for side in sides {
+            assert!(store.node(side).is_none(), "{side}");
+        }
         assert_eq!(store.entries_of(DomId(7)), 0);
         store.check().unwrap();
     }

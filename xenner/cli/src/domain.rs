@@ -289,7 +289,7 @@ fn confine(plan: &Plan, launcher: &dyn Launcher) -> Result<(), Failure> {
 /// Opens the media and networks of all devices, as long as this process can.
 fn open_devices(plan: &Plan) -> Result<Shelf, Failure> {
     let shelf = Shelf::default();
-    for (parcel, fds) in devices::commands::open_all(&plan.spec.devices)? {
+    for (parcel, fds) in devices::commands::open_all(&plan.spec.devices, plan.spec.maxvcpus)? {
         shelf.add(parcel.key(), parcel.unpack(fds)?);
     }
     Ok(shelf)

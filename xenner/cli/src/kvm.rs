@@ -56,7 +56,7 @@ impl Launcher for KvmLauncher {
         let backends = vmm
             .attach_devices(&store, ports.shelf.clone())
             .map_err(other)?;
-        let desk = Desk::open(ports.shelf, store.clone(), backends)
+        let desk = Desk::open(ports.shelf, backends)
             .map_err(|error| StartError::Other(error.to_string()))?;
         let control = Arc::new(KvmControl {
             handle: vmm.handle(),
@@ -110,7 +110,7 @@ fn resolve(spec: &DomainSpec, what: &str) -> Result<xenner_vmm::DomainSpec, Star
             sandbox::enter(match role {
                 Role::Vcpu => sandbox::Role::Vcpu,
                 Role::Console => sandbox::Role::Console,
-                Role::Xenstore => sandbox::Role::Io,
+                Role::Xenstore => sandbox::Role::Xenstore,
                 Role::Devices => sandbox::Role::Devices,
                 Role::Block => sandbox::Role::Block,
                 Role::Net => sandbox::Role::Net,

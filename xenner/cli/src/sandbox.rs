@@ -29,8 +29,8 @@ pub enum Role {
     Supervisor,
     /// Runs a vCPU.
     Vcpu,
-    /// Serves back ends and xenstore.
-    Io,
+    /// Serves xenstore.
+    Xenstore,
     /// Serves the control socket.
     Control,
     /// Moves console bytes.
@@ -142,7 +142,7 @@ fn allow_list(role: Role, action: SeccompAction) -> Result<BpfProgram, seccompil
     let lists: &[&[libc::c_long]] = match role {
         Role::Vcpu => &[COMMON, OPEN],
         Role::Console => &[COMMON, OPEN, SOCKET, THREADS],
-        Role::Io => &[COMMON, OPEN, SOCKET, FILE_IO],
+        Role::Xenstore => &[COMMON, OPEN, SOCKET, XENSTORE],
         Role::Control => &[COMMON, OPEN, SOCKET, THREADS, FILE_IO],
         Role::Devices => &[
             COMMON,
@@ -189,6 +189,14 @@ fn allow_list(role: Role, action: SeccompAction) -> Result<BpfProgram, seccompil
         let flag = condition(2, SeccompCmpArgLen::Dword, flag, EMPTY_PATH)?;
         rules.insert(libc::SYS_statx, vec![SeccompRule::new(vec![flag])?]);
     }
+    if role == Role::Block {
+        // A queue that ends gives its files back. It can neither add files nor change anything else.
+        const UNREGISTER_FILES: u64 = 3;
+        let only = SeccompCmpOp::Eq;
+        let only = condition(1, SeccompCmpArgLen::Dword, only, UNREGISTER_FILES)?;
+        let only = vec![SeccompRule::new(vec![only])?];
+        rules.insert(libc::SYS_io_uring_register, only);
+    }
     if role == Role::Supervisor {
         let unix = SeccompCmpOp::Eq;
         let domain = condition(0, SeccompCmpArgLen::Dword, unix, libc::AF_UNIX as u64)?;
@@ -215,7 +223,7 @@ fn ioctls(role: Role) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
         Role::Control => &[BLOCK_IOCTLS],
         Role::Block => &[DEVICES_IOCTLS, BLOCK_IOCTLS],
         Role::Net => &[DEVICES_IOCTLS, NET_IOCTLS],
-        Role::Vcpu | Role::Io | Role::Console => &[],
+        Role::Vcpu | Role::Xenstore | Role::Console => &[],
     };
     for &request in harmless.iter().chain(more.iter().copied().flatten()) {
         let equal = condition(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, request)?;
@@ -313,6 +321,9 @@ const SOCKET: &[libc::c_long] = &[
     libc::SYS_shutdown,
 ];
 
+/// Admitting xenstore's clients: by whom they are, and those of this process by a pair of sockets.
+const XENSTORE: &[libc::c_long] = &[libc::SYS_geteuid, libc::SYS_socketpair];
+
 /// Starting threads. `clone3` passes its flags in memory, where no filter sees them; `fork` in that
 /// disguise gains nothing, since a child inherits the filter.
 const THREADS: &[libc::c_long] = &[libc::SYS_clone, libc::SYS_clone3];
@@ -330,16 +341,13 @@ const FILE_IO: &[libc::c_long] = &[
     libc::SYS_pwritev2,
 ];
 
-/// Using a ring that is there. No filter sees what is asked for through one, opening a file among
-/// it: that is for Landlock to refuse.
-const URING: &[libc::c_long] = &[
-    libc::SYS_io_uring_enter,
-    // When a ring goes away it lets go of its files.
-    libc::SYS_io_uring_register,
-];
+/// Using a ring that is there. No filter sees what is asked for through one: pv-media restricts its
+/// rings to transfers on the files they were made for.
+const URING: &[libc::c_long] = &[libc::SYS_io_uring_enter];
 
-/// Making one.
-const URING_SETUP: &[libc::c_long] = &[libc::SYS_io_uring_setup];
+/// Making one. Its maker, which no queue's thread is, could leave out the restrictions and open files
+/// by it: that is for Landlock to refuse.
+const URING_SETUP: &[libc::c_long] = &[libc::SYS_io_uring_setup, libc::SYS_io_uring_register];
 
 /// Confining threads further.
 const CONFINE: &[libc::c_long] = &[libc::SYS_seccomp];
@@ -361,8 +369,8 @@ const BLOCK_IOCTLS: &[libc::Ioctl] = &[
     0x127f,
 ];
 
-/// `TUNSETOFFLOAD` of a tap device (`linux/if_tun.h`).
-const NET_IOCTLS: &[libc::Ioctl] = &[0x4004_54d0];
+/// `TUNSETOFFLOAD` and `TUNSETQUEUE` of a tap device (`linux/if_tun.h`).
+const NET_IOCTLS: &[libc::Ioctl] = &[0x4004_54d0, 0x4004_54d9];
 
 /// Opening files, which only the supervisor may do; the others get an error.
 const OPEN: &[libc::c_long] = &[libc::SYS_open, libc::SYS_openat];

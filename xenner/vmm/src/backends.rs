@@ -4,6 +4,7 @@
 //! connected device has one of its own. What they are on lies on the [`Shelf`].
 
 use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -12,8 +13,10 @@ use pv_block::back::{Settings, VbdDriver};
 use pv_net::back::{VifDriver, VifSpec};
 use pv_xenbus::XenbusState;
 use xen_sys::DomId;
-use xt_xenstore::domain::DeviceInfo;
-use xt_xenstore::path::Path;
+use xt_config::DomainType;
+use xt_config::disk::DiskFormat;
+use xt_devices::{DeviceRef, Guest, Mode, medium};
+use xt_xenstore::client::Client;
 use xt_xenstore::service::Handle as Store;
 
 use crate::domain::{DOMID, Role};
@@ -24,13 +27,21 @@ use crate::shelf::{Backing, Key, Shelf};
 /// Domain 0, where back ends are.
 const OWN: DomId = DomId(0);
 
-/// How long a front end may take to let go of a device.
-pub const DETACH_TIME: Duration = Duration::from_secs(10);
+/// The only guest there is.
+pub const GUEST: Guest = Guest {
+    domid: DomId(DOMID),
+    kind: DomainType::Pv,
+};
+
+/// How long a driver may take to end after its device.
+const END_TIME: Duration = Duration::from_secs(10);
 
 /// The back ends of a domain; dropping them disconnects every device.
 pub struct Backends {
     control: Control,
     shelf: Shelf,
+    /// The toolstack's connection.
+    toolstack: Mutex<Client>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -49,7 +60,8 @@ pub enum DeviceFault {
 }
 
 impl Backends {
-    /// Serves the devices on `shelf` and those that are put there later.
+    /// Serves the devices on `shelf` and those that are put there later, to a guest with so many
+    /// virtual CPUs: more queues than that are of no use to it.
     ///
     /// # Errors
     /// The operating system's, or xenstore has ended.
@@ -57,18 +69,21 @@ impl Backends {
         host: KvmHost,
         store: &Store,
         shelf: Shelf,
+        vcpus: usize,
         confine: fn(Role),
     ) -> io::Result<Self> {
-        let client = store
-            .call(|service| service.local_client())
-            .unwrap_or_else(|| Err(io::Error::other("xenstore has ended")))?;
+        let connect = || {
+            let client = store.call(|service| service.local_client());
+            client.unwrap_or_else(|| Err(io::Error::other("xenstore has ended")))
+        };
+        let (client, toolstack) = (connect()?, connect()?);
         let spec = ManagerSpec {
             own: OWN,
-            kinds: vec!["vbd".to_owned(), "vif".to_owned()],
+            kinds: ["vbd", "qdisk", "vif"].map(str::to_owned).into(),
             hotplug_scripts: false,
         };
         let shelved = shelf.clone();
-        let factory = move |id: &DeviceId, _: &Nodes| driver(&shelved, id);
+        let factory = move |id: &DeviceId, _: &Nodes| driver(&shelved, id, vcpus);
         // Made here, where the descriptors it needs may be had.
         let (manager, control) =
             Manager::new(client, host, spec, factory).map_err(io::Error::other)?;
@@ -84,6 +99,7 @@ impl Backends {
         Ok(Self {
             control,
             shelf,
+            toolstack: Mutex::new(toolstack),
             thread: Some(thread),
         })
     }
@@ -93,39 +109,21 @@ impl Backends {
         self.control.devices()
     }
 
+    fn toolstack(&self) -> MutexGuard<'_, Client> {
+        self.toolstack
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Shows the guest a device from the shelf.
     ///
     /// # Errors
     /// [`DeviceFault::Store`].
-    pub fn show(&self, store: &Store, key: &Key) -> Result<(), DeviceFault> {
+    pub fn show(&self, key: &Key) -> Result<(), DeviceFault> {
         let Some(item) = self.shelf.get(key) else {
             return Err(DeviceFault::Store("it is gone".into()));
         };
-        let (kind, devid) = key.clone();
-        let front_own = [("backend-id", OWN.to_string()), ("state", "1".into())];
-        let back_own = [
-            ("frontend-id", DomId(DOMID).to_string()),
-            ("online", "1".into()),
-            ("state", "1".into()),
-        ];
-        let add = move |service: &mut xt_xenstore::service::Service| {
-            let front = pairs(&item.nodes.front, &front_own);
-            let back = pairs(&item.nodes.back, &back_own);
-            let device = DeviceInfo {
-                domid: DomId(DOMID),
-                backend_domid: OWN,
-                kind: &kind,
-                backend_kind: &kind,
-                devid,
-                frontend: &front,
-                backend: &back,
-            };
-            let added = service
-                .server
-                .update(|store| xt_xenstore::domain::add_device(store, &device));
-            added.map(drop).map_err(|error| error.to_string())
-        };
-        ask(store, add)
+        Ok(xt_devices::attach(&mut self.toolstack(), &item.nodes)?)
     }
 
     /// Waits until the device's back end stands as `wanted`, or has failed.
@@ -134,7 +132,7 @@ impl Backends {
     /// [`DeviceFault::Failed`].
     pub fn settle(&self, key: &Key, patience: Duration) -> Result<(), DeviceFault> {
         use XenbusState::{Closed, Connected, InitWait};
-        let id = device_id(key);
+        let id = self.id(key)?;
         self.control.wait_for(&id, patience, |entry| {
             entry.is_some_and(|entry| matches!(entry.state, InitWait | Connected | Closed))
         });
@@ -149,62 +147,81 @@ impl Backends {
     ///
     /// # Errors
     /// [`DeviceFault`].
-    pub fn detach(&self, store: &Store, key: &Key, force: bool) -> Result<(), DeviceFault> {
-        let id = device_id(key);
-        self.control.detach(&id, force);
-        let closed = self.control.wait_for(&id, DETACH_TIME, |entry| {
-            entry.is_none_or(|entry| entry.state == XenbusState::Closed)
-        });
-        if !closed {
-            return Err(DeviceFault::Kept);
+    pub fn detach(&self, key: &Key, force: bool) -> Result<(), DeviceFault> {
+        let id = self.id(key)?;
+        let device = self.device(key)?;
+        let mode = if force { Mode::Force } else { Mode::Safe };
+        let limit = xt_devices::detach::LIMIT;
+        match xt_devices::detach(&mut self.toolstack(), &device, mode, limit) {
+            Err(xt_devices::DeviceError::Timeout { .. }) if !force => {
+                return Err(DeviceFault::Kept);
+            }
+            other => other?,
         }
         self.shelf.remove(key);
-        let (kind, devid) = key;
-        let paths = [
-            format!("/local/domain/{DOMID}/device/{kind}/{devid}"),
-            format!("/local/domain/{OWN}/backend/{kind}/{DOMID}/{devid}"),
-            format!("/libxl/{DOMID}/device/{kind}/{devid}"),
-        ];
-        ask(store, move |service| {
-            service.server.update(|store| {
-                for path in &paths {
-                    let path = Path::absolute(path).map_err(|error| error.to_string())?;
-                    // What is gone already need not be removed.
-                    let _ = store.host().rm(&path);
-                }
-                Ok(())
-            })
-        })
+        // What it was on is free when its driver has ended.
+        let gone = self
+            .control
+            .wait_for(&id, END_TIME, |entry| entry.is_none());
+        match gone {
+            true => Ok(()),
+            false => Err(DeviceFault::Failed("Its back end does not end".into())),
+        }
     }
 
-    /// Writes nodes of the back end's directory, which its driver then looks at.
+    /// Exchanges what is in a CD-ROM drive: image and format, or nothing.
     ///
     /// # Errors
     /// [`DeviceFault::Store`].
-    pub fn write(
+    pub fn exchange(
         &self,
-        store: &Store,
         key: &Key,
-        nodes: Vec<(String, String)>,
+        image: Option<(DiskFormat, &str)>,
     ) -> Result<(), DeviceFault> {
-        let (kind, devid) = key;
-        let root = format!("/local/domain/{OWN}/backend/{kind}/{DOMID}/{devid}");
-        ask(store, move |service| {
-            service.server.update(|store| {
-                for (name, value) in &nodes {
-                    let path = format!("{root}/{name}");
-                    let path = Path::absolute(&path).map_err(|error| error.to_string())?;
-                    let written = store.host().write(&path, value.as_bytes());
-                    written.map_err(|error| error.name().to_owned())?;
-                }
-                Ok(())
-            })
+        let device = self.device(key)?;
+        let mut client = self.toolstack();
+        match image {
+            Some((format, target)) => medium::cd_insert(&mut client, &device, format, target)?,
+            None => medium::cd_eject(&mut client, &device)?,
+        }
+        // For when the domain starts again.
+        let params = client.read_text(&format!("{}/params", device.libxl_path()));
+        let params = params.map_err(xt_devices::DeviceError::from)?;
+        self.shelf.change(key, |item| {
+            let mut nodes = item.nodes.back.iter_mut();
+            if let Some((_, value)) = nodes.find(|(name, _)| *name == "params") {
+                *value = params.unwrap_or_default();
+            }
+        });
+        Ok(())
+    }
+
+    fn device(&self, key: &Key) -> Result<DeviceRef, DeviceFault> {
+        let item = self.shelf.get(key);
+        let item = item.ok_or_else(|| DeviceFault::Store("it is gone".into()))?;
+        Ok(item.nodes.device)
+    }
+
+    fn id(&self, key: &Key) -> Result<DeviceId, DeviceFault> {
+        let item = self.shelf.get(key);
+        let item = item.ok_or_else(|| DeviceFault::Store("it is gone".into()))?;
+        Ok(DeviceId {
+            kind: item.nodes.backend_kind.to_owned(),
+            domid: DomId(DOMID),
+            devid: key.1,
         })
+    }
+
+    /// The entry of a device.
+    pub fn entry(&self, key: &Key) -> Option<DeviceEntry> {
+        self.control.device(&self.id(key).ok()?)
     }
 
     /// Has a driver look again at what its device is on.
     pub fn changed(&self, key: &Key) {
-        self.control.changed(&device_id(key));
+        if let Ok(id) = self.id(key) {
+            self.control.changed(&id);
+        }
     }
 }
 
@@ -218,39 +235,27 @@ impl Drop for Backends {
     }
 }
 
-fn device_id((kind, devid): &Key) -> DeviceId {
-    DeviceId {
-        kind: kind.clone(),
-        domid: DomId(DOMID),
-        devid: *devid,
+impl From<xt_devices::DeviceError> for DeviceFault {
+    fn from(error: xt_devices::DeviceError) -> Self {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        DeviceFault::Store(cause.unwrap_or_else(|| error.to_string()))
     }
 }
 
-fn pairs<'a>(
-    nodes: &'a [(String, String)],
-    own: &'a [(&'static str, String)],
-) -> Vec<(&'a str, &'a str)> {
-    let nodes = nodes.iter().map(|(name, value)| (&**name, &**value));
-    nodes
-        .chain(own.iter().map(|(name, value)| (*name, &**value)))
-        .collect()
+/// The device of the shelf that a back end is for: disks have back ends of two kinds.
+fn key_of(id: &DeviceId) -> Key {
+    let kind = if id.kind == "vif" { "vif" } else { "vbd" };
+    (kind.to_owned(), id.devid)
 }
 
-fn ask(
-    store: &Store,
-    work: impl FnOnce(&mut xt_xenstore::service::Service) -> Result<(), String> + Send + 'static,
-) -> Result<(), DeviceFault> {
-    let answer = store.call(work).unwrap_or(Err("it has ended".into()));
-    answer.map_err(DeviceFault::Store)
-}
-
-fn driver(shelf: &Shelf, id: &DeviceId) -> Option<Box<dyn Driver<KvmHost>>> {
-    let key = (id.kind.clone(), id.devid);
+fn driver(shelf: &Shelf, id: &DeviceId, vcpus: usize) -> Option<Box<dyn Driver<KvmHost>>> {
+    let key = key_of(id);
     match shelf.get(&key)?.backing {
         Backing::Medium(_) => {
             let shelf = shelf.clone();
             let open = move |_: &Nodes| Ok(shelf.medium(&key)?.map(OnDisk));
-            let settings = Settings::default();
+            let mut settings = Settings::default();
+            settings.max_queues = settings.max_queues.min(vcpus as u32).max(1);
             Some(Box::new(VbdDriver::new(
                 id.clone(),
                 settings,

@@ -236,10 +236,14 @@ impl Vmm {
         let page = GuestPage::new(&self.shared.memory, self.image.xenstore_mfn);
         let spawn = |channel| devices::spawn_xenstore(DomId(DOMID), info, page, channel, socket);
         let store = self.ports.bind_early(STORE_PORT).and_then(spawn);
-        store.map_err(|source| VmmError::System {
+        let store = store.map_err(|source| VmmError::System {
             what: "start xenstore",
             source,
-        })
+        })?;
+        let confine = self.confine;
+        // One that has ended already needs no confinement.
+        let _ = store.call(move |_| confine(Role::Xenstore));
+        Ok(store)
     }
 
     /// Starts the back ends of the devices on `shelf`, and of those that are put there later.
@@ -251,12 +255,12 @@ impl Vmm {
         store: &xt_xenstore::service::Handle,
         shelf: Shelf,
     ) -> Result<Backends, VmmError> {
-        Backends::start(self.host(), store, shelf, self.confine).map_err(|source| {
-            VmmError::System {
+        Backends::start(self.host(), store, shelf, self.vcpus.len(), self.confine).map_err(
+            |source| VmmError::System {
                 what: "start the back ends of devices",
                 source,
-            }
-        })
+            },
+        )
     }
 
     /// The controls, for other threads.

@@ -56,6 +56,18 @@ impl Link for Lent {
         }
     }
 
+    fn blocked(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.blocked())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.link()?.flush()
+    }
+
+    fn set_used(&mut self, used: bool) -> io::Result<()> {
+        self.link()?.set_used(used)
+    }
+
     fn offloads(&self) -> Offloads {
         self.link
             .as_ref()
@@ -66,3 +78,7 @@ impl Link for Lent {
         self.link()?.accept(offloads)
     }
 }
+
+#[cfg(test)]
+#[path = "link_test.rs"]
+mod tests;

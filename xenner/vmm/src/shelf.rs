@@ -13,20 +13,9 @@ use pv_backend::driver::DeviceError;
 use pv_media::Disk;
 use pv_net::back::Network;
 use pv_netdev::{Link, Offloads};
+pub use xt_devices::DeviceNodes;
 
 use crate::link::Lent;
-
-/// Nodes of xenstore: names and values.
-pub type NodeList = Vec<(String, String)>;
-
-/// A device as the toolstack describes it in xenstore.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DeviceNodes {
-    /// The front end's directory, but for `backend`, `backend-id` and `state`.
-    pub front: NodeList,
-    /// The back end's directory, but for `frontend`, `frontend-id`, `online` and `state`.
-    pub back: NodeList,
-}
 
 /// What a network card is plugged into: its links, those in use not counted.
 #[derive(Clone)]
@@ -68,9 +57,19 @@ impl Network for Plug {
             let message = format!("{queues} links are wanted and {have} there");
             return Err(io::Error::other(message));
         };
+        let mut lent = links.split_off(first);
+        if links.len() + lent.len() > 1 {
+            // These first: one has to be in use.
+            for link in &mut lent {
+                link.set_used(true)?;
+            }
+            for link in links.iter_mut() {
+                link.set_used(false)?;
+            }
+        }
         let home = &self.links;
         let lend = |link| Box::new(Lent::new(link, home.clone())) as Box<dyn Link>;
-        Ok(links.split_off(first).into_iter().map(lend).collect())
+        Ok(lent.into_iter().map(lend).collect())
     }
 }
 
@@ -88,11 +87,13 @@ pub enum Backing {
 pub struct Item {
     /// What xenstore says of it.
     pub nodes: DeviceNodes,
+    /// What it is on, for people.
+    pub label: String,
     /// What it is on.
     pub backing: Backing,
 }
 
-/// Kind (`vbd`, `vif`) and number of a device.
+/// The front end's kind (`vbd`, `vif`) and number of a device.
 pub type Key = (String, u32);
 
 /// All devices of a domain; clones are the same shelf.

@@ -3,12 +3,16 @@
 //! Files are registered, twice each: through the page cache and past it. A transfer that comes back
 //! short is continued, one that direct I/O refuses is done again through the page cache. What
 //! io_uring cannot do, ioctls of block devices, a thread does.
+//!
+//! What is asked for through a ring passes no system call filter. So each ring is restricted, for good,
+//! to what is used here on the files it was made for: it opens nothing, whoever gets hold of it.
 
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
+use io_uring::register::Restriction;
 use io_uring::{IoUring, opcode, squeue, types};
 use pv_ring::IoVec;
 
@@ -44,8 +48,11 @@ struct Slot {
 impl Uring {
     pub(super) fn new(files: Files, depth: usize, mailbox: Arc<Mailbox>) -> io::Result<Self> {
         let entries = depth.clamp(8, 4096).next_power_of_two() as u32;
-        let ring = IoUring::builder().setup_coop_taskrun().build(entries);
-        let ring = ring.or_else(|_| IoUring::new(entries))?;
+        let ring = IoUring::builder()
+            .setup_r_disabled()
+            .setup_coop_taskrun()
+            .build(entries);
+        let ring = ring.or_else(|_| IoUring::builder().setup_r_disabled().build(entries))?;
         let fds: Vec<_> = files
             .iter()
             .flat_map(|file| [file.buffered().as_raw_fd(), file.direct().as_raw_fd()])
@@ -53,6 +60,9 @@ impl Uring {
         ring.submitter().register_files(&fds)?;
         ring.submitter()
             .register_eventfd(mailbox.as_fd().as_raw_fd())?;
+        ring.submitter()
+            .register_restrictions(&mut restrictions())?;
+        ring.submitter().register_enable_rings()?;
         let ioctls = match files
             .iter()
             .any(|file| file.block().is_some() && file.writable())
@@ -179,6 +189,27 @@ impl Uring {
     }
 }
 
+/// `IORING_UNREGISTER_FILES` (`linux/io_uring.h`), which the library has no name for.
+const UNREGISTER_FILES: u8 = 3;
+
+/// All that a ring may still do once it is enabled: transfers on registered files, and giving them up.
+fn restrictions() -> Vec<Restriction> {
+    let fixed = squeue::Flags::FIXED_FILE.bits();
+    let operations = [
+        opcode::Readv::CODE,
+        opcode::Writev::CODE,
+        opcode::Fsync::CODE,
+        opcode::Fallocate::CODE,
+    ];
+    let mut all: Vec<_> = operations.map(Restriction::sqe_op).into();
+    all.extend([
+        Restriction::sqe_flags_allowed(fixed),
+        Restriction::sqe_flags_required(fixed),
+        Restriction::register_op(UNREGISTER_FILES),
+    ]);
+    all
+}
+
 impl Slot {
     fn entry(&self) -> squeue::Entry {
         let file = (2 * self.file + usize::from(self.direct)) as u32;
@@ -236,3 +267,7 @@ impl Drop for Uring {
         let _ = self.ring.submitter().unregister_files();
     }
 }
+
+#[cfg(test)]
+#[path = "uring_test.rs"]
+mod tests;

@@ -108,6 +108,31 @@ fn queues_of_one_interface() {
 }
 
 #[test]
+fn frames_come_by_the_queues_in_use_only() {
+    in_namespace(|| {
+        let mut a = card("bridge=xb0,create", 0);
+        let spec: NicSpec = "bridge=xb0,create".parse().unwrap();
+        let b = open(&spec, &Request::vif(7, 1).queues(4)).unwrap();
+        let (mut queues, _attachment) = b.into_links();
+        for used in 0..queues.len() {
+            // Twice the same is no error.
+            for _ in 0..2 {
+                queues[used].set_used(true).unwrap();
+            }
+            for (i, queue) in queues.iter_mut().enumerate() {
+                queue.set_used(i == used).unwrap();
+            }
+            // Of several flows, as the addresses tell them apart.
+            for flow in 0..8 {
+                let frame = plain(B, [2, 0, 0, 0, 1, flow], 100);
+                send(&mut *a.links[0], &FrameInfo::default(), &frame);
+                assert_eq!(recv_for(&mut *queues[used], B).1, frame);
+            }
+        }
+    });
+}
+
+#[test]
 fn persistent_interfaces_have_the_queues_they_were_made_with() {
     in_namespace(|| {
         ip("tuntap add dev one mode tap");

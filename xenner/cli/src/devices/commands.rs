@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::desk::{DeviceInfo, Kind};
 use super::parcel::{self, Parcel, ParcelError};
 use super::{disk, nic};
-use crate::control::Command as Order;
 use crate::control::client::{Connection, PATIENCE};
+use crate::control::{Command as Order, Info};
 use crate::crash::printable;
 use crate::rundir::Base;
 use crate::spec::{DeviceSpecs, MemorySize};
@@ -27,15 +27,19 @@ impl From<ParcelError> for Failure {
     }
 }
 
-/// Opens every device of a specification, for its own process: in the order of the list.
-pub fn open_all(devices: &DeviceSpecs) -> Result<Vec<(Parcel, Vec<OwnedFd>)>, ParcelError> {
+/// Opens every device of a specification, for its own process with so many virtual CPUs: in the order
+/// of the list.
+pub fn open_all(
+    devices: &DeviceSpecs,
+    vcpus: u32,
+) -> Result<Vec<(Parcel, Vec<OwnedFd>)>, ParcelError> {
     let mut all = Vec::new();
     for spec in &devices.disks {
         let (parcel, fds) = parcel::pack_disk(spec)?;
         all.push((Parcel::Disk(parcel), fds));
     }
     for card in &devices.nics {
-        let (parcel, fds) = parcel::pack_nic(card)?;
+        let (parcel, fds) = parcel::pack_nic(card, vcpus)?;
         all.push((Parcel::Nic(parcel), fds));
     }
     Ok(all)
@@ -76,7 +80,8 @@ pub fn network_attach(base: &Base, name: &str, spec: &[String]) -> Result<Status
         spec.join(",")
     };
     let card = nic::parse(&text, &taken).map_err(config)?;
-    let (parcel, fds) = parcel::pack_nic(&card)?;
+    let info: Info = connection.call(Order::Info, &[], Some(PATIENCE))?;
+    let (parcel, fds) = parcel::pack_nic(&card, info.vcpus)?;
     attach(connection, Parcel::Nic(parcel), &fds)
 }
 

@@ -10,10 +10,9 @@ use pv_xenbus::XenbusState;
 use serde::{Deserialize, Serialize};
 use xenner_vmm::backends::{Backends, DeviceFault};
 use xenner_vmm::shelf::{Backing, Item, Key, Shelf};
-use xt_xenstore::service::Handle as Store;
 
+use super::disk;
 use super::parcel::{DiskParcel, Parcel};
-use super::{disk, nic};
 use crate::machine::ControlError;
 
 /// How long a device may take to be offered to the guest.
@@ -70,7 +69,6 @@ pub struct DeviceInfo {
 /// The devices of a domain.
 pub struct Desk {
     shelf: Shelf,
-    store: Arc<Store>,
     /// `None` once the domain has ended.
     backends: Mutex<Option<Arc<Backends>>>,
     /// One change at a time.
@@ -79,13 +77,12 @@ pub struct Desk {
 
 impl Desk {
     /// The devices on `shelf`, served by `backends`, all of them shown to the guest.
-    pub fn open(shelf: Shelf, store: Arc<Store>, backends: Backends) -> Result<Self, ControlError> {
+    pub fn open(shelf: Shelf, backends: Backends) -> Result<Self, ControlError> {
         for key in shelf.keys() {
-            backends.show(&store, &key).map_err(fault)?;
+            backends.show(&key).map_err(fault)?;
         }
         Ok(Self {
             shelf,
-            store,
             backends: Mutex::new(Some(Arc::new(backends))),
             changes: Mutex::new(()),
         })
@@ -123,11 +120,11 @@ impl Desk {
         }
         let item = parcel.unpack(fds).map_err(|error| ControlError(error.0))?;
         self.shelf.add(key.clone(), item);
-        let shown = backends.show(&self.store, &key);
+        let shown = backends.show(&key);
         let settled = shown.and_then(|()| backends.settle(&key, SETTLE_TIME));
         settled.map_err(|error| {
             // Not attached is not there.
-            let _ = backends.detach(&self.store, &key, true);
+            let _ = backends.detach(&key, true);
             fault(error)
         })
     }
@@ -137,7 +134,7 @@ impl Desk {
         let _one = self.changing();
         let key = self.find(kind, name)?;
         self.backends()?
-            .detach(&self.store, &key, force)
+            .detach(&key, force)
             .map_err(|error| match error {
                 DeviceFault::Kept => ControlError(format!(
                     "The guest does not let go of {name}, which may be in use; unmount it there, or take it away with --force"
@@ -192,27 +189,18 @@ impl Desk {
         if !is_cdrom {
             return Err(ControlError(format!("{name} is no CD-ROM drive")));
         }
-        let (medium, params) = match parcel {
-            Some(parcel) => {
-                let medium = parcel.unpack(fds).map_err(|error| ControlError(error.0))?;
-                (medium, disk::params(&parcel.spec))
-            }
-            None => (None, String::new()),
+        let spec = parcel.map(|parcel| &parcel.spec);
+        let medium = match parcel {
+            Some(parcel) => parcel.unpack(fds).map_err(|error| ControlError(error.0))?,
+            None => None,
         };
         let backends = self.backends()?;
         self.shelf.change(&key, |item| {
             item.backing = Backing::Medium(medium);
-            if let Some((_, value)) = item
-                .nodes
-                .back
-                .iter_mut()
-                .find(|(name, _)| name == "params")
-            {
-                value.clone_from(&params);
-            }
+            item.label = spec.map_or_else(String::new, disk::label);
         });
-        let nodes = vec![("params".to_owned(), params)];
-        backends.write(&self.store, &key, nodes).map_err(fault)
+        let image = spec.and_then(|spec| Some((spec.format, spec.target.as_deref()?)));
+        backends.exchange(&key, image).map_err(fault)
     }
 
     /// All devices.
@@ -223,11 +211,10 @@ impl Desk {
 
     fn info(&self, key: &Key) -> Option<DeviceInfo> {
         let item = self.shelf.get(key)?;
-        let entries = self.backends().map(|backends| backends.devices());
-        let entry = entries.unwrap_or_default().into_iter();
-        let entry = entry
-            .into_iter()
-            .find(|entry| entry.id.kind == key.0 && entry.id.devid == key.1);
+        let entry = self
+            .backends()
+            .ok()
+            .and_then(|backends| backends.entry(key));
         let medium = match &item.backing {
             Backing::Medium(medium) => medium.as_ref().map(|medium| medium.info()),
             Backing::Links(_) => None,
@@ -241,10 +228,7 @@ impl Desk {
                 .as_ref()
                 .map_or("unknown".into(), |entry| word(entry.state)),
             error: entry.and_then(|entry| entry.error),
-            backing: match is_disk {
-                true => node(&item, "params").unwrap_or_default().to_owned(),
-                false => nic::text(&item.nodes),
-            },
+            backing: item.label.clone(),
             writable: is_disk.then(|| node(&item, "mode") == Some("w")),
             bytes: medium.map(|info| info.sectors * 512),
         })
@@ -313,7 +297,7 @@ fn fault(error: DeviceFault) -> ControlError {
 fn node<'a>(item: &'a Item, key: &str) -> Option<&'a str> {
     let mut nodes = item.nodes.back.iter();
     nodes
-        .find(|(name, _)| name == key)
+        .find(|(name, _)| *name == key)
         .map(|(_, value)| value.as_str())
 }
 

@@ -4,9 +4,11 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use pv_media::{Format, MediumSpec};
+use xenner_vmm::backends::GUEST;
 use xenner_vmm::shelf::DeviceNodes;
 pub use xt_config::disk::DiskSpec;
-use xt_config::disk::{DiskFormat, DiskSpecification};
+use xt_config::disk::{DiskBackend, DiskFormat, DiskSpecification};
+use xt_devices::Defaults;
 
 use super::nic::located;
 
@@ -133,8 +135,8 @@ pub fn devid(spec: &DiskSpec) -> u32 {
     spec.vdev.number()
 }
 
-/// The node that names the medium: what a front end and tools see of it.
-pub fn params(spec: &DiskSpec) -> String {
+/// The medium, for people: format and target.
+pub fn label(spec: &DiskSpec) -> String {
     let format = match spec.format {
         DiskFormat::Raw => "raw",
         DiskFormat::Qcow => "qcow",
@@ -150,31 +152,16 @@ pub fn params(spec: &DiskSpec) -> String {
     }
 }
 
-/// What xenstore says of it, as libxl writes it.
+/// What xenstore says of it: what libxl would write, whichever of our formats it is.
 pub fn nodes(spec: &DiskSpec) -> DeviceNodes {
-    let node = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    let flag = |on| if on { "1" } else { "0" };
-    let kind = if spec.cdrom { "cdrom" } else { "disk" };
-    let front = vec![
-        node("virtual-device", &spec.vdev.number().to_string()),
-        node("device-type", kind),
-        node("trusted", flag(spec.trusted.unwrap_or(true))),
-        node("protocol", "x86_64-abi"),
-    ];
-    DeviceNodes {
-        front,
-        back: vec![
-            node("params", &params(spec)),
-            node("type", "file"),
-            node("dev", spec.vdev.name()),
-            node("mode", if spec.readonly { "r" } else { "w" }),
-            node("device-type", kind),
-            node("removable", flag(spec.cdrom)),
-            node("bootable", "1"),
-            node("discard-enable", flag(spec.discard.unwrap_or(true))),
-            node("direct-io-safe", flag(spec.direct_io_safe)),
-        ],
-    }
+    let nbd = spec.target.as_deref().is_some_and(is_uri);
+    let kind = match spec.format {
+        _ if spec.script.is_some() => DiskBackend::Phy,
+        DiskFormat::Raw if !nbd => DiskBackend::Phy,
+        _ => DiskBackend::Qdisk,
+    };
+    let kind = spec.backend_type.unwrap_or(kind);
+    xt_devices::own_disk_nodes(GUEST, spec, kind, &Defaults::default())
 }
 
 #[cfg(test)]
@@ -238,7 +225,23 @@ mod tests {
         let disk = parse(",,hdc,cdrom", &[]).unwrap();
         assert_eq!(medium(&disk), Ok(None));
         let nodes = nodes(&disk);
-        assert!(nodes.back.contains(&("params".into(), String::new())));
-        assert!(nodes.back.contains(&("device-type".into(), "cdrom".into())));
+        assert_eq!(nodes.backend_kind, "qdisk");
+        assert!(nodes.back.contains(&("params", "aio:".into())));
+        assert!(nodes.back.contains(&("device-type", "cdrom".into())));
+    }
+
+    #[test]
+    fn back_ends_are_called_as_xl_calls_them() {
+        for (text, kind, params) in [
+            ("/a,raw,xvda", "vbd", "/a"),
+            ("/a,qcow2,xvda", "qdisk", "qcow2:/a"),
+            ("/a,vhd,xvda", "qdisk", "vhd:/a"),
+            ("/a.iso,raw,hdc,cdrom", "vbd", "/a.iso"),
+            ("/a,raw,xvda,backendtype=qdisk", "qdisk", "aio:/a"),
+        ] {
+            let nodes = nodes(&parse(text, &[]).unwrap());
+            assert_eq!(nodes.backend_kind, kind, "{text}");
+            assert!(nodes.back.contains(&("params", params.into())), "{text}");
+        }
     }
 }

@@ -7,8 +7,10 @@ use pv_netdev::spec::TapSpec;
 use pv_netdev::vif::XlVif;
 use pv_netdev::{Description, MacAddress, NetdevSpec, NicSpec};
 use serde::{Deserialize, Serialize};
+use xenner_vmm::backends::GUEST;
 use xenner_vmm::shelf::DeviceNodes;
-use xt_config::vif::{RateSpec, VifSpec};
+use xt_config::vif::VifSpec;
+use xt_devices::Defaults;
 
 /// A network card.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,10 +21,8 @@ pub struct Nic {
     pub mac: MacAddress,
     /// What it is plugged into.
     pub netdev: NicSpec,
-    /// Limit of what the guest sends.
-    pub rate: Option<RateSpec>,
-    /// Whether the guest should trust the back end; `None` says nothing of it.
-    pub trusted: Option<bool>,
+    /// The same in xl's words, and what only xenstore is told.
+    pub vif: Box<VifSpec>,
 }
 
 /// The kinds of `--nic`; anything else is xl's syntax.
@@ -46,8 +46,7 @@ pub fn parse(text: &str, taken: &[u32]) -> Result<Nic, String> {
         devid: free(taken).ok_or(NO_NUMBER)?,
         mac: netdev.mac.unwrap_or_else(some_mac),
         netdev,
-        rate: None,
-        trusted: None,
+        vif: Box::default(),
     })
 }
 
@@ -94,8 +93,7 @@ pub fn of_vif(vif: &VifSpec, devid: u32) -> Result<Nic, String> {
         devid,
         mac: netdev.mac.unwrap_or_else(some_mac),
         netdev,
-        rate: vif.rate,
-        trusted: vif.trusted,
+        vif: Box::new(vif.clone()),
     })
 }
 
@@ -114,63 +112,42 @@ fn some_mac() -> MacAddress {
     MacAddress([0x00, 0x16, 0x3e, a & 0x7f, b, c])
 }
 
-/// What xenstore says of it, as libxl writes it.
-pub fn nodes(nic: &Nic, description: &Description) -> DeviceNodes {
-    let node = |name: &str, value: String| (name.to_owned(), value);
-    let mac = description.mac.unwrap_or(nic.mac).to_string();
-    let mut front = vec![
-        node("handle", nic.devid.to_string()),
-        node("mac", mac.clone()),
-        node("mtu", description.mtu.to_string()),
-    ];
-    if let Some(trusted) = nic.trusted {
-        front.push(node("trusted", u8::from(trusted).to_string()));
+/// What xenstore says of it: what libxl would write, whatever it is plugged into.
+///
+/// # Errors
+/// It is no card for a PV guest.
+pub fn nodes(nic: &Nic, description: &Description) -> Result<DeviceNodes, String> {
+    let mac = description.mac.unwrap_or(nic.mac);
+    let mut vif = VifSpec::clone(&nic.vif);
+    vif.mac = Some(xt_config::vif::MacAddress(mac.0));
+    vif.mtu = Some(description.mtu);
+    if let NetdevSpec::Tap(tap) = &nic.netdev.netdev {
+        vif.bridge = vif.bridge.or_else(|| tap.bridge.clone());
+        vif.vifname = vif.vifname.or_else(|| tap.name.clone());
     }
-    let mut back = vec![
-        node("handle", nic.devid.to_string()),
-        node("mac", mac),
-        node("mtu", description.mtu.to_string()),
-        node("type", "vif".to_owned()),
-        node("kind", kind(&nic.netdev).to_owned()),
-    ];
-    if let Some(rate) = nic.rate {
-        let value = format!("{},{}", rate.bytes_per_interval, rate.interval_us);
-        back.push(node("rate", value));
-    }
-    if let Some(name) = &description.interface {
-        back.push(node("vifname", name.clone()));
+    let nodes = xt_devices::own_nic_nodes(GUEST, &vif, nic.devid, &Defaults::default());
+    nodes.map_err(|error| format!("Network card {}: {error}", nic.devid))
+}
+
+/// What it is plugged into, for people.
+pub fn label(nic: &Nic, description: &Description) -> String {
+    let kind = match nic.netdev.netdev {
+        NetdevSpec::User(_) => "user",
+        NetdevSpec::Tap(_) => "tap",
+        NetdevSpec::Macvtap(_) => "macvtap",
+        NetdevSpec::Unix(_) => "unix",
+        NetdevSpec::Fd(_) => "fd",
+    };
+    let mut text = kind.to_owned();
+    if let Some(interface) = &description.interface {
+        let _ = write!(text, " {interface}");
     }
     if let NetdevSpec::Tap(TapSpec {
         bridge: Some(bridge),
         ..
     }) = &nic.netdev.netdev
     {
-        back.push(node("bridge", bridge.clone()));
-    }
-    DeviceNodes { front, back }
-}
-
-fn kind(nic: &NicSpec) -> &'static str {
-    match nic.netdev {
-        NetdevSpec::User(_) => "user",
-        NetdevSpec::Tap(_) => "tap",
-        NetdevSpec::Macvtap(_) => "macvtap",
-        NetdevSpec::Unix(_) => "unix",
-        NetdevSpec::Fd(_) => "fd",
-    }
-}
-
-/// For people: what it is plugged into.
-pub fn text(nodes: &DeviceNodes) -> String {
-    let get = |key: &str| {
-        let found = nodes.back.iter().find(|(name, _)| name == key);
-        found.map(|(_, value)| value.as_str())
-    };
-    let mut text = get("kind").unwrap_or("?").to_owned();
-    for (key, before) in [("vifname", " "), ("bridge", " on ")] {
-        if let Some(value) = get(key) {
-            let _ = write!(text, "{before}{value}");
-        }
+        let _ = write!(text, " on {bridge}");
     }
     text
 }
@@ -186,7 +163,7 @@ mod tests {
         assert!(matches!(nic.netdev.netdev, NetdevSpec::User(_)));
         let nic = parse("mac=00:16:3e:01:02:03,bridge=br9,rate=10Mb/s,mtu=9000", &[]).unwrap();
         assert_eq!((nic.devid, nic.netdev.mtu), (0, Some(9000)));
-        assert_eq!(nic.rate.unwrap().bytes_per_interval, 62_500);
+        assert_eq!(nic.vif.rate.unwrap().bytes_per_interval, 62_500);
         let NetdevSpec::Tap(tap) = nic.netdev.netdev else {
             panic!("a tap");
         };
@@ -198,6 +175,48 @@ mod tests {
                 .unwrap_err()
                 .contains("nonsense")
         );
+    }
+
+    #[test]
+    fn xenstore_does_not_tell_what_a_card_is_plugged_into() {
+        let description = Description {
+            framing: pv_netdev::Framing::Stream,
+            offloads: pv_netdev::Offloads::NONE,
+            interface: None,
+            mac: None,
+            mtu: 1500,
+        };
+        let card = |text: &str| {
+            let nic = parse(text, &[]).unwrap();
+            (
+                nodes(&nic, &description).unwrap(),
+                label(&nic, &description),
+            )
+        };
+        let address = "mac=00:16:3e:01:02:03";
+        let (user, label) = card(&format!("user,{address}"));
+        assert_eq!(label, "user");
+        let (xl, label) = card(&format!("{address},bridge=xenbr0"));
+        assert_eq!(label, "tap on xenbr0");
+        assert_eq!(user, xl);
+        let names: Vec<_> = xl.back.iter().map(|(name, _)| *name).collect();
+        let of_libxl = [
+            "frontend-id",
+            "online",
+            "state",
+            "script",
+            "mac",
+            "bridge",
+            "handle",
+            "type",
+            "hotplug-status",
+        ];
+        assert_eq!(names, of_libxl);
+        let (other, _) = card(&format!("tap=web,bridge=br9,{address}"));
+        for node in [("bridge", "br9"), ("vifname", "web")] {
+            let node = (node.0, node.1.to_owned());
+            assert!(other.back.contains(&node), "{node:?}");
+        }
     }
 
     #[test]

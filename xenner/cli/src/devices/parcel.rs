@@ -179,13 +179,16 @@ impl DiskParcel {
     }
 }
 
-/// Makes a network card's host side.
-pub fn pack_nic(card: &Nic) -> Result<(NicParcel, Vec<OwnedFd>), ParcelError> {
+/// Most queues of a card.
+const MAX_QUEUES: u32 = 8;
+
+/// Makes a network card's host side, with a queue for each virtual CPU where the network can.
+pub fn pack_nic(card: &Nic, vcpus: u32) -> Result<(NicParcel, Vec<OwnedFd>), ParcelError> {
     let what = format!("Network card {}", card.devid);
     // The interface's name must tell the domains of a host apart; they all are number 1 to themselves.
     let request = Request {
         name: format!("vif{}.{}", std::process::id(), card.devid),
-        queues: 1,
+        queues: vcpus.clamp(1, MAX_QUEUES) as u16,
     };
     let opened = pv_netdev::open(&card.netdev, &request);
     let mut opened = opened.map_err(|error| ParcelError::of(&what, &error))?;
@@ -235,10 +238,12 @@ impl Parcel {
         Ok(match self {
             Parcel::Disk(parcel) => Item {
                 nodes: disk::nodes(&parcel.spec),
+                label: disk::label(&parcel.spec),
                 backing: Backing::Medium(parcel.unpack(fds)?),
             },
             Parcel::Nic(parcel) => Item {
-                nodes: nic::nodes(&parcel.nic, &parcel.description),
+                nodes: nic::nodes(&parcel.nic, &parcel.description).map_err(ParcelError)?,
+                label: nic::label(&parcel.nic, &parcel.description),
                 backing: Backing::Links(parcel.unpack(fds)?),
             },
         })

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode, Output};
 
+use nix::libc;
 use nix::sys::signal::Signal;
 use xenner::sandbox::{self, Files, Mode, Role};
 
@@ -27,12 +28,15 @@ pub const TESTS: &[(&str, fn())] = &[
 /// The first argument that makes this binary attempt something in a sandbox.
 pub const PROBE: &str = "--sandbox-probe";
 
-const ROLES: [(&str, Role); 5] = [
+const ROLES: [(&str, Role); 8] = [
     ("supervisor", Role::Supervisor),
     ("vcpu", Role::Vcpu),
-    ("io", Role::Io),
+    ("xenstore", Role::Xenstore),
     ("control", Role::Control),
     ("console", Role::Console),
+    ("devices", Role::Devices),
+    ("block", Role::Block),
+    ("net", Role::Net),
 ];
 
 /// A name, and what returns whether it succeeded.
@@ -64,8 +68,25 @@ const ATTEMPTS: &[Attempt] = &[
     }),
     ("remove", || std::fs::remove_file("/nonexistent").is_ok()),
     ("executable memory", executable_memory),
+    ("pair", || std::os::unix::net::UnixStream::pair().is_ok()),
+    ("let go of a ring's files", || uring_register(3)),
+    ("give a ring files", || uring_register(2)),
+    ("make a ring", || {
+        let nowhere = std::ptr::null::<u8>();
+        // SAFETY: without parameters nothing is made.
+        let rc = unsafe { libc::syscall(libc::SYS_io_uring_setup, 8, nowhere) };
+        rc == -1
+    }),
     ("confined", confined),
 ];
+
+/// On no ring: true if it got as far as to be told so.
+fn uring_register(operation: libc::c_uint) -> bool {
+    let nowhere = std::ptr::null::<u8>();
+    // SAFETY: without a ring nothing happens.
+    let rc = unsafe { libc::syscall(libc::SYS_io_uring_register, -1, operation, nowhere, 0) };
+    rc == -1
+}
 
 fn executable_memory() -> bool {
     let length = std::num::NonZeroUsize::MIN;
@@ -146,9 +167,12 @@ fn every_role_may_do_its_work() {
             succeeds(role, what);
         }
     }
-    for role in ["supervisor", "control", "console"] {
+    for role in ["supervisor", "control", "console", "devices"] {
         succeeds(role, "thread");
     }
+    succeeds("xenstore", "pair");
+    succeeds("devices", "make a ring");
+    succeeds("block", "let go of a ring's files");
 }
 
 fn forbidden_calls_end_the_process() {
@@ -164,7 +188,7 @@ fn forbidden_calls_end_the_process() {
             ends(role, what);
         }
     }
-    for role in ["vcpu", "io"] {
+    for role in ["vcpu", "xenstore", "block", "net"] {
         // The C library blocks signals while it starts a thread, so the bare signal kills.
         let status = attempt(role, Mode::On, "thread").status;
         assert_eq!(
@@ -173,14 +197,23 @@ fn forbidden_calls_end_the_process() {
             "{role}: {status}"
         );
     }
-    for role in ["vcpu", "io", "control", "console"] {
+    let confined = ROLES.iter().filter(|(role, _)| *role != "supervisor");
+    for (role, _) in confined {
         ends(role, "remove");
+    }
+    for role in ["xenstore", "block", "net", "vcpu"] {
+        ends(role, "make a ring");
+        ends(role, "give a ring files");
+    }
+    for role in ["vcpu", "block", "net"] {
+        ends(role, "pair");
     }
 }
 
 fn opening_files_fails() {
     succeeds("supervisor", "open");
-    for role in ["vcpu", "io", "control", "console"] {
+    let confined = ROLES.iter().filter(|(role, _)| *role != "supervisor");
+    for (role, _) in confined {
         assert_eq!(
             attempt(role, Mode::On, "open").status.code(),
             Some(2),
