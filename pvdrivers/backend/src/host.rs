@@ -36,4 +36,9 @@ pub trait HostChannel: EventChannel + AsFd + Send + 'static {
     /// # Errors
     /// The host's; the channel is of no use then.
     fn clear(&self) -> io::Result<bool>;
+
+    /// Called by a thread before it does anything else: from now on it serves this channel's queue
+    /// of a device of `kind` (`vbd`, `vif`) and nothing else. A host that confines its threads does
+    /// so here.
+    fn confine(&self, _kind: &str) {}
 }

@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use pv_backend::loopback::LoopbackHost;
 use pv_backend::{Host, HostChannel};
-use pv_block::back::{BlockQueue, Geometry, Medium, MediumInfo, QueueParts};
+use pv_block::back::{BlockQueue, Geometry, MediumInfo, QueueParts};
 use pv_block::front::{Command, FrontQueue, IndirectPage, LentPage, Segments};
-use pv_block::loopback::{LoopbackVbd, RamDisk, Shape};
+use pv_block::loopback::{LoopbackVbd, Shape};
 use pv_block::wire::Abi;
+use pv_media::Disk;
 use pv_ring::{Access, GrantMap, PageRun};
 use xen_sys::io::blkif::BlkifRequestSegment;
 
@@ -132,7 +133,7 @@ fn one_core(load: Load, time: Duration) -> Result<Outcome, Box<dyn Error>> {
     let ring = lent
         .iter()
         .map(|page| grants.map(page.gref(), Access::ReadWrite));
-    let disk = RamDisk::null(DISK);
+    let disk = Disk::null(DISK.sectors);
     let counters = std::sync::Arc::default();
     let mut back = BlockQueue::<LoopbackHost>::new(QueueParts {
         ring: ring.collect::<Result<_, _>>()?,
@@ -181,7 +182,7 @@ fn one_core(load: Load, time: Duration) -> Result<Outcome, Box<dyn Error>> {
 }
 
 fn two_threads(load: Load, time: Duration) -> Result<Outcome, Box<dyn Error>> {
-    let mut device = LoopbackVbd::connected(host(&load), RamDisk::null(DISK), load.shape)?;
+    let mut device = LoopbackVbd::connected(host(&load), Disk::null(DISK.sectors), load.shape)?;
     let depth = device.queues[0].free();
     let mut requests = Requests::new(&device.host, load, depth);
     let front = &mut device.queues[0];

@@ -193,6 +193,12 @@ fn sectors_that_are_not_on_the_disk() {
             assert_eq!(raw.ask(&request), BLKIF_RSP_ERROR, "{sector}");
         }
     }
+    assert_eq!(raw.counter("invalid_requests"), 18);
+    assert_eq!(
+        raw.counter("medium_errors"),
+        0,
+        "found before the medium does"
+    );
     let mut request = read_of(&[segment(&page, 0, 7)]);
     request.sector_number = SECTORS - 8;
     assert_eq!(raw.ask(&request), BLKIF_RSP_OKAY);

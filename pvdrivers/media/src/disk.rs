@@ -6,10 +6,12 @@ use std::sync::Arc;
 use pv_ring::IoBuffers;
 
 use crate::engine::EngineKind;
-use crate::file::{MediaFile, Mode};
+use crate::image::chain::{self, Opened};
+use crate::image::{Image, ImageQueue};
+use crate::nbd::{Nbd, NbdQueue};
 use crate::null::NullQueue;
 use crate::raw::{RawMedium, RawQueue};
-use crate::{Format, MediumError, MediumSpec, Opener, Queue};
+use crate::{MediumError, MediumSpec, Opener, Queue};
 
 /// What can be discarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +51,8 @@ pub struct Disk {
 enum Medium {
     Null { sectors: u64 },
     Raw(Arc<RawMedium>),
+    Image(Arc<Image>),
+    Nbd(Arc<Nbd>),
 }
 
 impl Disk {
@@ -64,19 +68,15 @@ impl Disk {
             let why = "A sector has 512 or 4096 bytes".into();
             return Err(MediumError::Spec(why));
         }
-        if spec.format != Format::Raw {
-            let why = format!("Disks of format {} are not there yet", spec.format.name());
-            return Err(MediumError::Spec(why));
+        if let Some(uri) = spec.nbd_uri() {
+            return Ok(Self::of(Medium::Nbd(Arc::new(Nbd::open(
+                uri, spec, opener,
+            )?))));
         }
-        let mode = Mode {
-            write: !spec.readonly,
-            direct: spec.direct_io,
-            lock: !spec.shared,
-        };
-        let file = MediaFile::open(&spec.target, mode, opener)?;
-        Ok(Self::of(Medium::Raw(Arc::new(RawMedium::new(
-            file, None, spec,
-        )?))))
+        Ok(Self::of(match chain::open(spec, opener)? {
+            Opened::Raw(raw) => Medium::Raw(Arc::new(raw)),
+            Opened::Image(image) => Medium::Image(Arc::new(image)),
+        }))
     }
 
     /// A disk that answers everything at once and keeps nothing.
@@ -107,6 +107,8 @@ impl Disk {
                 flush: true,
             },
             Medium::Raw(raw) => raw.info(),
+            Medium::Image(image) => image.info(),
+            Medium::Nbd(nbd) => nbd.info(),
         }
     }
 
@@ -136,6 +138,8 @@ impl Disk {
         Ok(match &*self.medium {
             Medium::Null { .. } => Box::new(NullQueue::new(depth)?),
             Medium::Raw(raw) => Box::new(RawQueue::new(raw.clone(), depth, kind)?),
+            Medium::Nbd(nbd) => Box::new(NbdQueue::new(nbd.clone(), depth)?),
+            Medium::Image(image) => Box::new(ImageQueue::new(image.clone(), depth, kind)?),
         })
     }
 
@@ -145,7 +149,7 @@ impl Disk {
     /// The host's; the size stays as it was.
     pub fn refresh(&self) -> io::Result<DiskInfo> {
         match &*self.medium {
-            Medium::Null { .. } => {}
+            Medium::Null { .. } | Medium::Image(_) | Medium::Nbd(_) => {}
             Medium::Raw(raw) => raw.refresh()?,
         }
         Ok(self.info())
@@ -167,8 +171,9 @@ impl Disk {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         match &*self.medium {
-            Medium::Null { .. } => return Err(io::ErrorKind::Unsupported.into()),
+            Medium::Null { .. } | Medium::Nbd(_) => return Err(io::ErrorKind::Unsupported.into()),
             Medium::Raw(raw) => raw.grow(size)?,
+            Medium::Image(image) => image.grow(size)?,
         }
         Ok(self.info())
     }

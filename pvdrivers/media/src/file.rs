@@ -19,7 +19,7 @@ use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, fallocate, fcntl};
 use crate::sys::{self, BlockDevice};
 use crate::{MediumError, Opener};
 
-pub(crate) use pieces::Pieces;
+pub(crate) use pieces::{Pieces, within};
 
 /// What no request smaller than is sent past the page cache.
 const PAGE: u32 = 4096;
@@ -108,10 +108,6 @@ impl MediaFile {
 
     pub(crate) fn writable(&self) -> bool {
         self.writable
-    }
-
-    pub(crate) fn is_direct(&self) -> bool {
-        self.direct.is_some()
     }
 
     /// No request of this file goes past the page cache any more.

@@ -11,8 +11,10 @@ mod disk;
 mod engine;
 mod error;
 mod file;
+mod image;
 mod memory;
 mod nbd;
+mod needed;
 mod null;
 mod opener;
 mod raw;
@@ -30,6 +32,7 @@ pub use disk::{Discard, Disk, DiskInfo};
 pub use error::MediumError;
 pub use memory::Memory;
 pub use nbd::NbdUri;
+pub use needed::{Needed, needed};
 pub use opener::{FileMap, Opener, Paths};
 pub use spec::{Format, MediumSpec};
 

@@ -34,3 +34,7 @@ pub enum FrontError {
     #[error("The back end cannot be notified")]
     Channel(#[source] Errno),
 }
+
+#[cfg(test)]
+#[path = "front_test.rs"]
+mod tests;

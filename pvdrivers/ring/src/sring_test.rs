@@ -70,6 +70,26 @@ fn an_idle_end_is_notified_once_per_batch() {
 }
 
 #[test]
+fn a_front_end_may_ask_for_several_responses_at_once() {
+    let page = WordPage::new();
+    let (mut front, mut back) = ends(&page);
+    for id in 0..4 {
+        front.push(&request(id)).unwrap();
+    }
+    let _ = front.publish();
+    assert!(!front.final_check_for(3).unwrap());
+    for (id, notify) in [(0, false), (1, false), (2, true), (3, false)] {
+        back.pop().unwrap();
+        back.push(&response(id)).unwrap();
+        assert_eq!(back.unpublished(), 1);
+        assert_eq!(back.publish(), notify, "{id}");
+        assert_eq!(back.unpublished(), 0);
+    }
+    assert!(front.final_check_for(4).unwrap());
+    assert!(!front.final_check_for(5).unwrap());
+}
+
+#[test]
 fn a_full_ring_takes_no_more() {
     let page = WordPage::new();
     let (mut front, mut back) = ends(&page);

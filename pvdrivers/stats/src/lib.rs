@@ -2,10 +2,18 @@
 //!
 //! A queue's thread writes its own [`Counter`]s and [`Histogram`]s without locks; anybody reads them
 //! as a [`DeviceStats`], whose names are the same on Xen and on KVM and in every output: tables,
-//! JSON, the Prometheus text, xenstore.
+//! JSON and the Prometheus text. What they mean is in [`names`].
+//!
+//! For those who show them: [`DeviceStats::total`] adds up queues, [`QueueStats::since`] tells what
+//! happened between two looks, [`text`] has numbers for people and [`prometheus`] for machines.
+#![forbid(unsafe_code)]
 
 mod counter;
 mod histogram;
+pub mod names;
+pub mod prometheus;
+pub mod text;
+mod totals;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use counter::{Counter, Gauge};
 pub use histogram::{Histogram, HistogramSnapshot};
+pub use totals::{gone_by, per_second};
 
 /// Something that can tell its counters at any time, from any thread, without waiting.
 pub trait Source: Send + Sync {

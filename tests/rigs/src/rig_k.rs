@@ -55,8 +55,9 @@ pub fn prepare(spec: &RigSpec, words: &str) -> Result<Prepared> {
     };
     prepared.qemu.kernel = kernel.image;
     prepared.qemu.initrd = initrd.to_string_lossy().into_owned();
-    prepared.qemu.append = format!("console=ttyS0 panic=-1 {clock} mitigations=off quiet {words}")
-        .trim_end()
-        .into();
+    prepared.qemu.append =
+        format!("console=ttyS0 panic=-1 no_timer_check {clock} mitigations=off quiet {words}")
+            .trim_end()
+            .into();
     Ok(prepared)
 }

@@ -60,7 +60,14 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
         step("lints", &mut cargo(clippy)),
         step("lints of what runs on the bare machine", &mut cargo(bare)),
         step("documentation", &mut documentation),
-        step("tests", &mut tests(arguments.quick)),
+        step(
+            "tests",
+            &mut tests(if arguments.quick {
+                Extent::Quick
+            } else {
+                Extent::Usual
+            }),
+        ),
         fuzz(FUZZ_SECONDS),
     ];
     let failures: Vec<_> = results
@@ -77,7 +84,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
 /// What takes too long for every change.
 pub fn nightly() -> Result<ExitCode> {
     packages::install(HOST_PACKAGES)?;
-    let mut tests = tests(false);
+    let mut tests = tests(Extent::All);
     tests
         .env("XENNER_MATRIX", "full")
         .env("PROPTEST_CASES", "10000");
@@ -121,9 +128,21 @@ fn check_licences() -> Result<()> {
     }
 }
 
+/// Which tests to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// Those that boot no machine.
+    Quick,
+    /// Those for every change.
+    Usual,
+    /// Those marked `#[ignore]`, too: they take too long for every change.
+    All,
+}
+
 /// nextest gives each test a process and a time; cargo's own runner will do.
-fn tests(quick: bool) -> Command {
-    let mut command = if has_subcommand("nextest") {
+fn tests(extent: Extent) -> Command {
+    let nextest = has_subcommand("nextest");
+    let mut command = if nextest {
         cargo([
             "nextest",
             "run",
@@ -134,9 +153,12 @@ fn tests(quick: bool) -> Command {
     } else {
         cargo(["test", "--locked", "--workspace", "--no-fail-fast"])
     };
-    if quick {
-        command.args(["--lib", "--bins"]);
-    }
+    match extent {
+        Extent::Quick => command.args(["--lib", "--bins"]),
+        Extent::Usual => &mut command,
+        Extent::All if nextest => command.args(["--run-ignored", "all"]),
+        Extent::All => command.args(["--", "--include-ignored"]),
+    };
     command
 }
 

@@ -60,6 +60,8 @@ pub enum DiskFormat {
     Qcow2,
     /// Microsoft's and Citrix' format.
     Vhd,
+    /// VMware's format. Not a word of xl's.
+    Vmdk,
     /// QEMU's enhanced disk.
     Qed,
     /// A drive without medium.
@@ -411,6 +413,7 @@ const FORMATS: &[(&str, DiskFormat)] = &[
     ("qcow", DiskFormat::Qcow),
     ("qcow2", DiskFormat::Qcow2),
     ("vhd", DiskFormat::Vhd),
+    ("vmdk", DiskFormat::Vmdk),
     ("qed", DiskFormat::Qed),
     ("empty", DiskFormat::Empty),
 ];

@@ -139,6 +139,7 @@ pub(crate) fn params(backend: DiskBackend, format: DiskFormat, target: Option<&s
         DiskFormat::Qcow2 => "qcow2",
         DiskFormat::Vhd => "vhd",
         DiskFormat::Qed => "qed",
+        DiskFormat::Vmdk => "vmdk",
     };
     format!("{format}:{target}")
 }

@@ -112,15 +112,72 @@ Example:
 Example, showing the guest's tasks on its console:
   xenner sysrq web t")]
     Sysrq(SysrqArgs),
-    /// Show the counters of a domain
+    /// Show the counters of a domain and of its devices
     #[command(after_long_help = "\
 start.entered_monotonic_ns is when the guest's first instruction ran, by CLOCK_MONOTONIC, and
 start.cpu_ns the processor time its process had used by then.
 
+Each queue of a connected device has its counters, and its latencies as quantiles: half of all
+requests took no longer than p50, 99 in a hundred than p99, 999 in a thousand than p99.9.
+
 Examples:
   xenner stats web
-  xenner stats --json web | jq .counters")]
+  xenner stats --json web | jq .counters
+  xenner stats --json web | jq '.devices[].queues[].counters.read_bytes'")]
     Stats(StatsArgs),
+    /// Attach a disk to a running domain
+    #[command(after_long_help = DISK_HELP)]
+    BlockAttach(AttachArgs),
+    /// Detach a disk from a running domain
+    #[command(after_long_help = "\
+The guest is asked to let go of the disk, which it does once nothing there uses it. With --force it
+is taken away at once, and what the guest has not written is lost.
+
+Examples:
+  xenner block-detach web xvdb
+  xenner block-detach --force web 51728")]
+    BlockDetach(DetachArgs),
+    /// List the disks of a running domain
+    #[command(after_long_help = "\
+Examples:
+  xenner block-list web
+  xenner block-list --json web | jq -r '.[].name'")]
+    BlockList(ListArgs),
+    /// Make a disk of a running domain larger, or tell the guest that it is
+    #[command(after_long_help = "\
+With SIZE the image grows to that; a disk never shrinks. Without, the medium is asked for its size
+again, which something else has changed, such as truncate(1) or lvextend(8).
+
+Examples:
+  xenner block-resize web xvda 20G
+  lvextend -L 20G vg/web && xenner block-resize web xvda")]
+    BlockResize(ResizeArgs),
+    /// Attach a network card to a running domain
+    #[command(after_long_help = NIC_HELP)]
+    NetworkAttach(NetworkAttachArgs),
+    /// Detach a network card from a running domain
+    #[command(after_long_help = "\
+Examples:
+  xenner network-detach web 1
+  xenner network-detach web 00:16:3e:12:34:56")]
+    NetworkDetach(DetachArgs),
+    /// List the network cards of a running domain
+    #[command(after_long_help = "\
+Examples:
+  xenner network-list web
+  xenner network-list --json web | jq -r '.[].name'")]
+    NetworkList(ListArgs),
+    /// Put a medium into a CD-ROM drive of a running domain
+    #[command(after_long_help = "\
+Example:
+  xenner cd-insert web xvdc /srv/debian.iso")]
+    CdInsert(CdInsertArgs),
+    /// Take the medium out of a CD-ROM drive of a running domain
+    #[command(after_long_help = "Example:\n  xenner cd-eject web xvdc")]
+    CdEject(CdEjectArgs),
+    /// Undo what was made for a network card once its domain is gone
+    #[command(hide = true, name = "keep-network")]
+    KeepNetwork,
     /// Say what this host can do, and how to mend what it can't
     #[command(after_long_help = "\
 Exit status 0 if domains can run, 5 if not.
@@ -141,6 +198,41 @@ Example:
     Help(HelpArgs),
 }
 
+/// What a disk can be.
+const DISK_HELP: &str = "\
+A disk is written as in disk=[...] of xl.cfg (see xl-disk-configuration(5)): TARGET,FORMAT,VDEV,ACCESS
+or KEY=VALUE parameters; formats are raw, qcow2, vhd (reading and, if fixed, writing) and vmdk
+(reading). A path alone is PATH,raw,xvdN,rw with the next free name; its format is what its extension
+says (.qcow2, .vhd, .vmdk, .iso), never what is in the file. nbd://HOST[:PORT]/EXPORT and
+nbd+unix:///EXPORT?socket=PATH are network block devices.
+
+The command opens the files with the rights of its user and hands them to the domain, which could
+not open them itself. While a domain writes to an image no other one can use it.
+
+Examples:
+  xenner block-attach web /srv/data.img
+  xenner block-attach web /srv/data.qcow2,qcow2,xvdb,w
+  xenner block-attach web format=raw,vdev=xvdc,access=ro,target=/dev/vg/backup
+  xenner block-attach web nbd://server/export";
+
+/// What a network card can be.
+const NIC_HELP: &str = "\
+A network card is a kind and its options:
+  user                  a network of its own that needs no root, by passt: DHCP, DNS, connections out;
+                        hostfwd=tcp:PORT:GUESTPORT leads a port of the host to the guest
+  tap[=IF]              a tap interface; bridge=BR puts it on a bridge, which create makes
+  bridge=BR             short for tap,bridge=BR
+  macvtap=IF            on a host's interface; mode=bridge|private|vepa|passthru
+  unix:PATH             a UNIX socket; type=stream|seqpacket|dgram
+  fd=N                  a descriptor that xenner inherits (xenner run only)
+with mac=ADDRESS and mtu=BYTES for each; or parameters as in vif=[...] of xl.cfg (see
+xl-network-configuration(5)). Without anything it is user.
+
+Examples:
+  xenner network-attach web
+  xenner network-attach web user,hostfwd=tcp:2222:22
+  xenner network-attach web bridge=xenbr0 mac=00:16:3e:12:34:56";
+
 const RUN_EXAMPLES: &str = "\
 The domain runs until it ends by itself, is destroyed, or a signal arrives: the first SIGINT or
 SIGTERM asks the guest to shut down, the second, or 30 seconds, destroys it. On a terminal, keys go to the guest,
@@ -151,6 +243,7 @@ Without a kernel an embedded test guest boots, which shows that this host works.
 Examples:
   xenner run
   xenner run --kernel vmlinuz --initrd initrd.img --append 'console=hvc0' --memory 512M
+  xenner run --kernel vmlinuz --append 'root=/dev/xvda' --disk debian.img --nic user,hostfwd=tcp:2222:22
   xenner run guest.cfg
   xenner run guest.cfg --vcpus 2 --console file:guest.log --report end.json
   xenner run --detach --name web guest.cfg && xenner console web";
@@ -193,6 +286,16 @@ pub struct RunArgs {
     /// The most vCPUs the guest may bring up [default: as --vcpus]
     #[arg(long, value_name = "N")]
     pub maxvcpus: Option<u32>,
+
+    /// A disk: an image, or as in disk=[...] of xl.cfg (see xenner help block-attach); may be
+    /// repeated
+    #[arg(long, value_name = "SPEC")]
+    pub disk: Vec<String>,
+
+    /// A network card: user, tap, bridge=BR, macvtap=IF, unix:PATH, or as in vif=[...] of xl.cfg (see
+    /// xenner help network-attach); may be repeated
+    #[arg(long, value_name = "SPEC")]
+    pub nic: Vec<String>,
 
     /// The name of the domain [default: guest-PID]
     #[arg(short, long)]
@@ -318,6 +421,79 @@ pub struct StatsArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `block-attach`.
+#[derive(Debug, Args)]
+pub struct AttachArgs {
+    /// The name of the domain
+    pub name: String,
+    /// The disk
+    #[arg(value_name = "SPEC", required = true)]
+    pub spec: Vec<String>,
+}
+
+/// Arguments of `network-attach`.
+#[derive(Debug, Args)]
+pub struct NetworkAttachArgs {
+    /// The name of the domain
+    pub name: String,
+    /// The network card [default: user]
+    #[arg(value_name = "SPEC")]
+    pub spec: Vec<String>,
+}
+
+/// Arguments of `block-detach` and `network-detach`.
+#[derive(Debug, Args)]
+pub struct DetachArgs {
+    /// The name of the domain
+    pub name: String,
+    /// The device: a disk's name, a card's address, or the number of either
+    pub device: String,
+    /// Do not wait for the guest to let go of it
+    #[arg(short, long)]
+    pub force: bool,
+}
+
+/// Arguments of `block-list` and `network-list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// The name of the domain
+    pub name: String,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `block-resize`.
+#[derive(Debug, Args)]
+pub struct ResizeArgs {
+    /// The name of the domain
+    pub name: String,
+    /// The disk, such as xvda
+    pub device: String,
+    /// Its size to be, such as 20G; a plain number is MiB
+    pub size: Option<MemorySize>,
+}
+
+/// Arguments of `cd-insert`.
+#[derive(Debug, Args)]
+pub struct CdInsertArgs {
+    /// The name of the domain
+    pub name: String,
+    /// The drive, such as xvdc
+    pub device: String,
+    /// The image or block device
+    pub target: String,
+}
+
+/// Arguments of `cd-eject`.
+#[derive(Debug, Args)]
+pub struct CdEjectArgs {
+    /// The name of the domain
+    pub name: String,
+    /// The drive, such as xvdc
+    pub device: String,
 }
 
 /// Arguments of `completions`.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use xt_config::{Diagnostic, Document, DomainType};
 
+use crate::devices::{disk, nic};
 use crate::image;
 use crate::machine::StartError;
 use crate::spec::{Action, DomainSpec, Kernel, MemorySize};
@@ -11,26 +12,15 @@ use crate::spec::{Action, DomainSpec, Kernel, MemorySize};
 /// The largest configuration file read.
 const MAX_CONFIG: u64 = 1 << 20;
 
-/// The keys acted on. Others that xl knows are warned of.
-const KEYS: [&str; 18] = [
-    "name",
-    "uuid",
-    "type",
-    "builder",
-    "kernel",
-    "ramdisk",
-    "cmdline",
-    "root",
-    "extra",
-    "memory",
-    "maxmem",
-    "vcpus",
-    "maxvcpus",
-    "cpuid",
-    "on_poweroff",
-    "on_reboot",
-    "on_crash",
-    "on_watchdog",
+/// Of the keys of a specification, those not acted on: they are warned of, like others that xl
+/// knows.
+const IDLE: [&str; 6] = [
+    "on_soft_reset",
+    "max_grant_frames",
+    "max_maptrack_frames",
+    "max_grant_version",
+    "max_event_channels",
+    "serial",
 ];
 
 /// What the command line sets anyway, so that the file need not.
@@ -71,11 +61,13 @@ fn read(
     let refused = |errors: xt_config::ConfigErrors| StartError::Config(errors.to_string());
     let document = xt_config::parse_with_overrides(text, file, settings).map_err(refused)?;
     let needed = |key: &&str| match *key {
+        key if IDLE.contains(&key) => false,
         "name" => !given.name || document.get("name").is_some(),
         "kernel" => !given.kernel || document.get("kernel").is_some(),
         _ => true,
     };
-    let acted_on: Vec<_> = KEYS.into_iter().filter(needed).collect();
+    let keys = xt_config::keys::SPEC_KEYS.iter().copied();
+    let acted_on: Vec<_> = keys.filter(needed).collect();
     let checked = xt_config::DomainSpec::from_document(&document, &acted_on).map_err(refused)?;
     let warnings = checked.warnings.iter().map(Diagnostic::to_string).collect();
     Ok((convert(checked.value, &document)?, warnings))
@@ -108,6 +100,16 @@ fn convert(config: xt_config::DomainSpec, document: &Document) -> Result<DomainS
     (spec.memory, spec.maxmem) = (mib(config.memory_mib), mib(config.max_memory_mib));
     (spec.vcpus, spec.maxvcpus) = (config.vcpus, config.max_vcpus);
     spec.cpuid = config.cpuid;
+    for disk in &config.disks {
+        // Refused here, where the place is known.
+        disk::medium(disk).map_err(|message| refused(document, "disk", message))?;
+    }
+    spec.devices.disks = config.disks;
+    for (place, vif) in (0..).zip(&config.vifs) {
+        let card = nic::of_vif(vif, vif.devid.unwrap_or(place));
+        let card = card.map_err(|message| refused(document, "vif", message))?;
+        spec.devices.nics.push(card);
+    }
     let on = config.on;
     let actions = &mut spec.actions;
     for (field, action, key) in [
@@ -123,6 +125,10 @@ fn convert(config: xt_config::DomainSpec, document: &Document) -> Result<DomainS
         })?;
     }
     Ok(spec)
+}
+
+fn refused(document: &Document, key: &str, message: String) -> StartError {
+    StartError::Config(document.error_at(key, message, None).to_string())
 }
 
 /// An amount beyond any limit stays beyond it.
@@ -182,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_known_key_without_effect_is_a_warning_naming_it() {
-        let text = "name = 'web'\nkernel = '/k'\nmemory = 64\nvnc = 1\ndisk = ['/d,raw,xvda,w']\n";
+        let text = "name = 'web'\nkernel = '/k'\nmemory = 64\nvnc = 1\npci = ['0:1']\n";
         let (_, warnings) = load_text(text, Given::default()).unwrap();
         assert_eq!(warnings.len(), 2, "{warnings:?}");
         assert!(
@@ -190,9 +196,31 @@ mod tests {
             "{warnings:?}"
         );
         assert!(
-            warnings[1].starts_with("web.cfg:5:1: Warning: disk "),
+            warnings[1].starts_with("web.cfg:5:1: Warning: pci "),
             "{warnings:?}"
         );
+    }
+
+    #[test]
+    fn disks_and_network_cards_reach_the_spec() {
+        let text = "name = 'web'\nkernel = '/k'\nmemory = 64\n\
+                    disk = ['/d,raw,xvda,w', '/c,,hdc,cdrom']\n\
+                    vif = ['mac=00:16:3e:01:02:03,bridge=br0', '']\n";
+        let (spec, warnings) = load_text(text, Given::default()).unwrap();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        assert_eq!(spec.devices.vdevs(), ["xvda", "hdc"]);
+        assert_eq!(spec.devices.devids(), [0, 1]);
+        assert_eq!(spec.devices.nics[0].mac.0, [0, 0x16, 0x3e, 1, 2, 3]);
+        spec.check().unwrap();
+        let bad = text.replace("/d,raw", "/d,qed");
+        let error = load_text(&bad, Given::default()).unwrap_err();
+        assert!(
+            error.starts_with("web.cfg:4:") && error.contains("xvda"),
+            "{error}"
+        );
+        let bad = text.replace("bridge=br0", "backend=net");
+        let error = load_text(&bad, Given::default()).unwrap_err();
+        assert!(error.starts_with("web.cfg:5:"), "{error}");
     }
 
     #[test]
@@ -239,8 +267,8 @@ mod tests {
     }
 
     #[test]
-    fn all_keys_are_known_to_the_parser() {
-        for key in KEYS {
+    fn idle_keys_are_known_to_the_parser() {
+        for key in IDLE {
             assert!(xt_config::keys::SPEC_KEYS.contains(&key), "{key}");
         }
     }

@@ -12,10 +12,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
+use xenner_vmm::shelf::Shelf;
 
 use crate::console::Console;
 use crate::console::backend::{Backend, ConsoleSpec, Running};
 use crate::control::server::Server;
+use crate::devices;
 use crate::front::{Event, Line, Order, Sender};
 use crate::live::Live;
 use crate::machine::{DomainExit, Launcher, Machine, Ports, RunState};
@@ -107,6 +109,7 @@ fn supervise(
     let backend = Backend::open(&plan.console, terminal, &rundir)
         .map_err(|error| Failure::new(Status::Console, error.to_string()))?;
     prepare_core_dir(plan)?;
+    let shelf = open_devices(plan)?;
     confine(plan, launcher)?;
 
     let console = Console::new().map_err(internal)?;
@@ -129,6 +132,7 @@ fn supervise(
         text,
         family,
         kept: Vec::new(),
+        shelf,
     };
     let first = house.life(rundir)?;
     sandbox::try_enter(Role::Supervisor).map_err(internal)?;
@@ -282,6 +286,15 @@ fn confine(plan: &Plan, launcher: &dyn Launcher) -> Result<(), Failure> {
     sandbox::confine_files(&files).map(drop).map_err(internal)
 }
 
+/// Opens the media and networks of all devices, as long as this process can.
+fn open_devices(plan: &Plan) -> Result<Shelf, Failure> {
+    let shelf = Shelf::default();
+    for (parcel, fds) in devices::commands::open_all(&plan.spec.devices)? {
+        shelf.add(parcel.key(), parcel.unpack(fds)?);
+    }
+    Ok(shelf)
+}
+
 /// Whether a core file may have to be written.
 fn dumps(spec: &DomainSpec) -> bool {
     let actions = &spec.actions;
@@ -321,6 +334,7 @@ struct House<'a> {
     text: String,
     family: Arc<Family>,
     kept: Vec<thread::JoinHandle<Life>>,
+    shelf: Shelf,
 }
 
 /// A domain under one name: its run directory, and those who serve it.
@@ -426,6 +440,7 @@ impl House<'_> {
         let ports = Ports {
             console: self.console.clone(),
             xenstore,
+            shelf: self.shelf.clone(),
         };
         let mut machine = self.launcher.build(&self.plan.spec, ports)?;
         let wanted = life.live.begin(machine.control(), restarts);

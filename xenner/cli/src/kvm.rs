@@ -20,6 +20,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use crate::console::Console;
 use crate::crash::{BacktraceFrame, CrashReport, CrashedVcpu, Registers};
+use crate::devices::desk::Desk;
 use crate::dumpcore::{DumpSource, Frame, PAGE_SIZE, VCPU_CONTEXT_SIZE, XenVersion};
 use crate::machine::{
     Control, ControlError, DomainExit, ENTERED, ENTERED_CPU, Launcher, Machine, MachineError,
@@ -51,8 +52,15 @@ impl Launcher for KvmLauncher {
             .map_err(other)?;
         let text = vmm.image.layout.kernel;
         let base = text.mapped_at.map_or(0, |at| at.0);
+        let store = Arc::new(store);
+        let backends = vmm
+            .attach_devices(&store, ports.shelf.clone())
+            .map_err(other)?;
+        let desk = Desk::open(ports.shelf, store.clone(), backends)
+            .map_err(|error| StartError::Other(error.to_string()))?;
         let control = Arc::new(KvmControl {
             handle: vmm.handle(),
+            desk: Arc::new(desk),
             store,
             console: console.stats.clone(),
             text: base..base + text.pages * PAGE_SIZE as u64,
@@ -103,6 +111,9 @@ fn resolve(spec: &DomainSpec, what: &str) -> Result<xenner_vmm::DomainSpec, Star
                 Role::Vcpu => sandbox::Role::Vcpu,
                 Role::Console => sandbox::Role::Console,
                 Role::Xenstore => sandbox::Role::Io,
+                Role::Devices => sandbox::Role::Devices,
+                Role::Block => sandbox::Role::Block,
+                Role::Net => sandbox::Role::Net,
             });
         },
     })
@@ -235,13 +246,17 @@ impl Machine for KvmMachine {
             .map_err(|error| MachineError(chain(&error)))?;
         // What the guest printed last is passed on before the end is told.
         self.console = None;
+        // So is what it wrote: whatever was answered is on its medium.
+        self.control.desk.close();
         Ok(self.control.exit(exit))
     }
 }
 
 struct KvmControl {
     handle: xenner_vmm::Handle,
-    store: Store,
+    // Before the store, which it speaks to until it ends.
+    desk: Arc<Desk>,
+    store: Arc<Store>,
     console: Arc<pv_console::back::ConsoleStats>,
     /// Where the kernel's image is mapped: what a return address looks like.
     text: std::ops::Range<u64>,
@@ -406,6 +421,10 @@ impl Control for KvmControl {
         self.write_store("control/sysrq", key.into())
     }
 
+    fn desk(&self) -> Option<Arc<Desk>> {
+        Some(self.desk.clone())
+    }
+
     fn stats(&self) -> Stats {
         let vcpus = self.handle.vcpu_stats();
         let state = match self.handle.exit() {
@@ -430,6 +449,7 @@ impl Control for KvmControl {
                 })
                 .collect(),
             counters: self.counters(),
+            devices: self.desk.stats(),
         }
     }
 

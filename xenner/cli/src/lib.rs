@@ -17,6 +17,7 @@ pub mod config;
 pub mod console;
 pub mod control;
 pub mod crash;
+pub mod devices;
 pub mod docs;
 pub mod domain;
 pub mod dumpcore;

@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::console::Console;
 use crate::control::{Ended, Info};
+use crate::devices::desk::Desk;
 use crate::dumpcore;
 use crate::machine::{Control, ControlError, RunState, ShutdownRequest, Stats};
 use crate::spec::DomainSpec;
@@ -188,6 +189,12 @@ impl Live {
         if self.request_shutdown(ShutdownRequest::Poweroff).is_err() {
             self.destroy();
         }
+    }
+
+    /// Its devices.
+    pub fn desk(&self) -> Result<Arc<Desk>, ControlError> {
+        let desk = self.running()?.desk();
+        desk.ok_or_else(|| ControlError("This domain has no devices".into()))
     }
 
     /// The counters now.

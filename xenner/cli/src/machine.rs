@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
+use pv_stats::DeviceStats;
 use serde::{Deserialize, Serialize};
+use xenner_vmm::shelf::Shelf;
 
 use crate::console::Console;
 use crate::crash::CrashReport;
+use crate::devices::desk::Desk;
 use crate::dumpcore::DumpSource;
 use crate::sandbox::Files;
 use crate::spec::DomainSpec;
@@ -39,6 +42,8 @@ pub struct Ports {
     pub console: Arc<Console>,
     /// Where clients of the domain's xenstore connect: bound, listening and non-blocking.
     pub xenstore: UnixListener,
+    /// What its devices are on; the same at each start.
+    pub shelf: Shelf,
 }
 
 /// A built domain. Dropping it frees everything.
@@ -68,6 +73,11 @@ pub trait Control: Send + Sync {
 
     /// Sends a SysRq key, through `control/sysrq`.
     fn sysrq(&self, key: char) -> Result<(), ControlError>;
+
+    /// Its disks and network cards, if it can have any.
+    fn desk(&self) -> Option<Arc<Desk>> {
+        None
+    }
 
     /// The counters now.
     fn stats(&self) -> Stats;
@@ -187,6 +197,9 @@ pub struct Stats {
     pub vcpus: Vec<VcpuStats>,
     /// Everything else, by dotted name, such as `hypercall.mmu_update` or `console.out_bytes`.
     pub counters: BTreeMap<String, u64>,
+    /// Its devices and their queues.
+    #[serde(default)]
+    pub devices: Vec<DeviceStats>,
 }
 
 impl Stats {

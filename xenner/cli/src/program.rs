@@ -12,14 +12,19 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use pv_stats::DeviceStats;
 
-use crate::cli::{Cli, Command, ConsoleArgs, DumpCoreArgs, EndArgs, RunArgs, StatsArgs};
+use crate::cli::{
+    Cli, Command, ConsoleArgs, DetachArgs, DumpCoreArgs, EndArgs, ListArgs, RunArgs, StatsArgs,
+};
 use crate::config::Given;
 use crate::console::backend::ConsoleSpec;
 use crate::console::relay::{Relay, Turn};
 use crate::control::client::{ClientError, Connection, PATIENCE};
 use crate::control::{Command as Order, Ended, Info};
 use crate::crash::printable;
+use crate::devices::desk::Kind;
+use crate::devices::{commands, disk, keeper, nic};
 use crate::domain::Plan;
 use crate::dumpcore::Written;
 use crate::machine::{Launcher, ShutdownRequest, Stats};
@@ -78,6 +83,36 @@ fn perform(cli: Cli, launcher: &dyn Launcher) -> Result<Status, Failure> {
             Order::Sysrq { key: arguments.key },
         ),
         Command::Stats(arguments) => stats(&base()?, &arguments),
+        Command::BlockAttach(arguments) => {
+            commands::block_attach(&base()?, &arguments.name, &arguments.spec)
+        }
+        Command::BlockDetach(arguments) => detach(&base()?, Kind::Vbd, &arguments),
+        Command::BlockList(arguments) => list_devices(&base()?, Kind::Vbd, &arguments),
+        Command::BlockResize(arguments) => {
+            let (name, device) = (&arguments.name, &arguments.device);
+            print(&commands::block_resize(
+                &base()?,
+                name,
+                device,
+                arguments.size,
+            )?)
+        }
+        Command::NetworkAttach(arguments) => {
+            commands::network_attach(&base()?, &arguments.name, &arguments.spec)
+        }
+        Command::NetworkDetach(arguments) => detach(&base()?, Kind::Vif, &arguments),
+        Command::NetworkList(arguments) => list_devices(&base()?, Kind::Vif, &arguments),
+        Command::CdInsert(arguments) => {
+            let (name, device) = (&arguments.name, &arguments.device);
+            commands::cd_insert(&base()?, name, device, &arguments.target)
+        }
+        Command::CdEject(arguments) => {
+            commands::cd_eject(&base()?, &arguments.name, &arguments.device)
+        }
+        Command::KeepNetwork => match keeper::run() {
+            Ok(()) => Ok(Status::Success),
+            Err(error) => Err(Failure::new(Status::Failed, error.to_string())),
+        },
         Command::Check(format) => check_host(base(), format.json),
         Command::Completions(arguments) => {
             let mut script = Vec::new();
@@ -250,6 +285,17 @@ fn override_with(spec: &mut DomainSpec, arguments: &RunArgs) -> Result<(), Failu
         spec.maxvcpus = vcpus;
     }
     set(&mut spec.maxvcpus, &arguments.maxvcpus);
+    for text in &arguments.disk {
+        let disk = disk::parse(text, &spec.devices.vdevs());
+        let disk =
+            disk.map_err(|error| Failure::new(Status::Config, format!("--disk: {error}")))?;
+        spec.devices.disks.push(disk);
+    }
+    for text in &arguments.nic {
+        let card = nic::parse(text, &spec.devices.devids());
+        let card = card.map_err(|error| Failure::new(Status::Config, format!("--nic: {error}")))?;
+        spec.devices.nics.push(card);
+    }
     set(&mut spec.actions.on_poweroff, &arguments.on_poweroff);
     set(&mut spec.actions.on_reboot, &arguments.on_reboot);
     set(&mut spec.actions.on_crash, &arguments.on_crash);
@@ -289,7 +335,7 @@ fn list(base: &Base, json: bool) -> Result<Status, Failure> {
                 continue;
             }
         };
-        match connection.call::<Info>(Order::Info, None, Some(Duration::from_secs(2))) {
+        match connection.call::<Info>(Order::Info, &[], Some(Duration::from_secs(2))) {
             Ok(info) => infos.push(info),
             Err(error) => eprintln!("xenner: {error}"),
         }
@@ -334,7 +380,7 @@ fn duration(seconds: u64) -> String {
 }
 
 fn stats(base: &Base, arguments: &StatsArgs) -> Result<Status, Failure> {
-    let stats: Stats = connect(base, &arguments.name)?.call(Order::Stats, None, Some(PATIENCE))?;
+    let stats: Stats = connect(base, &arguments.name)?.call(Order::Stats, &[], Some(PATIENCE))?;
     if arguments.json {
         return print_json(&stats);
     }
@@ -357,12 +403,53 @@ fn stats(base: &Base, arguments: &StatsArgs) -> Result<Status, Failure> {
             .iter()
             .map(|(name, value)| (printable(name), value.to_string())),
     );
+    lines.extend(stats.devices.iter().flat_map(device_lines));
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let text: String = lines
         .iter()
         .map(|(name, value)| format!("{name:<width$}  {value}\n"))
         .collect();
     print(&text)
+}
+
+/// A device's counters as `vbd.xvda.queue0.read_requests`, latencies as quantiles.
+fn device_lines(device: &DeviceStats) -> Vec<(String, String)> {
+    let own = printable(&format!("{}.{}", device.kind, device.name));
+    let mut lines = vec![(format!("{own}.state"), device.state.clone())];
+    for (index, queue) in device.queues.iter().enumerate() {
+        let numbers = queue.counters.iter().chain(&queue.gauges);
+        for (name, value) in numbers {
+            lines.push((format!("{own}.queue{index}.{name}"), value.to_string()));
+        }
+        for (name, histogram) in &queue.histograms {
+            for (word, q) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
+                let value = histogram.quantile(q);
+                let value = value.map_or("-".to_owned(), |value| value.to_string());
+                lines.push((format!("{own}.queue{index}.{name}.{word}"), value));
+            }
+        }
+    }
+    lines
+}
+
+fn detach(base: &Base, kind: Kind, arguments: &DetachArgs) -> Result<Status, Failure> {
+    let DetachArgs {
+        name,
+        device,
+        force,
+    } = arguments;
+    commands::detach(base, name, kind, device, *force)
+}
+
+fn list_devices(base: &Base, kind: Kind, arguments: &ListArgs) -> Result<Status, Failure> {
+    let devices = commands::list(base, &arguments.name, kind)?;
+    if arguments.json {
+        return print_json(&devices);
+    }
+    print(&match kind {
+        Kind::Vbd => commands::block_table(&devices),
+        Kind::Vif => commands::network_table(&devices),
+    })
 }
 
 fn shutdown(base: &Base, arguments: &EndArgs) -> Result<Status, Failure> {
@@ -391,7 +478,7 @@ fn await_end(
     name: &str,
     patience: Option<Duration>,
 ) -> Result<(), Failure> {
-    match connection.call::<Ended>(Order::Wait, None, patience) {
+    match connection.call::<Ended>(Order::Wait, &[], patience) {
         Ok(_) => Ok(()),
         Err(ClientError::Silent { source, .. }) if source.kind() == io::ErrorKind::TimedOut => {
             let seconds = patience.map_or(0, |patience| patience.as_secs());
@@ -417,7 +504,7 @@ fn dump_core(base: &Base, arguments: &DumpCoreArgs) -> Result<Status, Failure> {
             format!("Cannot write the core file {path:?}: {error}"),
         )
     })?;
-    match connection.call::<Written>(Order::DumpCore, Some(&file), Some(DUMP_PATIENCE)) {
+    match connection.call::<Written>(Order::DumpCore, &[file.into()], Some(DUMP_PATIENCE)) {
         Ok(written) => {
             let mib = written.pages / 256;
             print(&format!(

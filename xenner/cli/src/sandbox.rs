@@ -35,6 +35,13 @@ pub enum Role {
     Control,
     /// Moves console bytes.
     Console,
+    /// Takes devices through their handshakes. Starts the threads of their queues, so its filter
+    /// allows what those need.
+    Devices,
+    /// Serves a queue of a disk.
+    Block,
+    /// Serves a queue of a network card.
+    Net,
 }
 
 /// How strict to be.
@@ -137,7 +144,30 @@ fn allow_list(role: Role, action: SeccompAction) -> Result<BpfProgram, seccompil
         Role::Console => &[COMMON, OPEN, SOCKET, THREADS],
         Role::Io => &[COMMON, OPEN, SOCKET, FILE_IO],
         Role::Control => &[COMMON, OPEN, SOCKET, THREADS, FILE_IO],
-        Role::Supervisor => &[COMMON, OPEN, SOCKET, THREADS, FILE_IO, FILES, SETUP],
+        Role::Devices => &[
+            COMMON,
+            OPEN,
+            SOCKET,
+            THREADS,
+            FILE_IO,
+            URING,
+            URING_SETUP,
+            CONFINE,
+        ],
+        Role::Block => &[COMMON, OPEN, FILE_IO, URING],
+        Role::Net => &[COMMON, OPEN, SOCKET],
+        Role::Supervisor => &[
+            COMMON,
+            OPEN,
+            SOCKET,
+            THREADS,
+            FILE_IO,
+            FILES,
+            URING,
+            URING_SETUP,
+            CONFINE,
+            SETUP,
+        ],
     };
     for &call in lists.iter().copied().flatten() {
         rules.insert(call, Vec::new());
@@ -152,6 +182,13 @@ fn allow_list(role: Role, action: SeccompAction) -> Result<BpfProgram, seccompil
         vec![without_bits(2, libc::PROT_EXEC as u64)?],
     );
     rules.insert(libc::SYS_ioctl, ioctls(role)?);
+    if role != Role::Supervisor {
+        // Of what is open already, not by path.
+        const EMPTY_PATH: u64 = libc::AT_EMPTY_PATH as u64;
+        let flag = SeccompCmpOp::MaskedEq(EMPTY_PATH);
+        let flag = condition(2, SeccompCmpArgLen::Dword, flag, EMPTY_PATH)?;
+        rules.insert(libc::SYS_statx, vec![SeccompRule::new(vec![flag])?]);
+    }
     if role == Role::Supervisor {
         let unix = SeccompCmpOp::Eq;
         let domain = condition(0, SeccompCmpArgLen::Dword, unix, libc::AF_UNIX as u64)?;
@@ -165,18 +202,22 @@ fn ioctls(role: Role) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
     const KVMIO: u64 = 0xae;
     const TYPE: u64 = 0xff00;
     let mut rules = Vec::new();
-    if role == Role::Console {
-        // All it does to the machine is to interrupt it.
-        const KVM_SIGNAL_MSI: u64 = 0x4020_aea5;
-        let signal = SeccompCmpOp::Eq;
-        let signal = condition(1, SeccompCmpArgLen::Dword, signal, KVM_SIGNAL_MSI)?;
-        rules.push(SeccompRule::new(vec![signal])?);
-    } else {
+    // The others reach the machine by eventfds alone.
+    if matches!(role, Role::Supervisor | Role::Vcpu | Role::Control) {
         let kvm = SeccompCmpOp::MaskedEq(TYPE);
         let kvm = condition(1, SeccompCmpArgLen::Dword, kvm, KVMIO << 8)?;
         rules.push(SeccompRule::new(vec![kvm])?);
     }
-    for request in [libc::FIONREAD, libc::FIONBIO, libc::FIOCLEX, libc::TCGETS] {
+    let harmless = [libc::FIONREAD, libc::FIONBIO, libc::FIOCLEX, libc::TCGETS];
+    let more: &[&[libc::Ioctl]] = match role {
+        Role::Supervisor => &[BLOCK_IOCTLS, NET_IOCTLS],
+        Role::Devices => &[DEVICES_IOCTLS, BLOCK_IOCTLS, NET_IOCTLS],
+        Role::Control => &[BLOCK_IOCTLS],
+        Role::Block => &[DEVICES_IOCTLS, BLOCK_IOCTLS],
+        Role::Net => &[DEVICES_IOCTLS, NET_IOCTLS],
+        Role::Vcpu | Role::Io | Role::Console => &[],
+    };
+    for &request in harmless.iter().chain(more.iter().copied().flatten()) {
         let equal = condition(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, request)?;
         rules.push(SeccompRule::new(vec![equal])?);
     }
@@ -289,6 +330,36 @@ const FILE_IO: &[libc::c_long] = &[
     libc::SYS_pwritev2,
 ];
 
+/// Using a ring that is there. What it can do is what its owner may: no call is made by it that
+/// opens a file, since Landlock has taken those away.
+const URING: &[libc::c_long] = &[libc::SYS_io_uring_enter];
+
+/// Making one.
+const URING_SETUP: &[libc::c_long] = &[libc::SYS_io_uring_setup, libc::SYS_io_uring_register];
+
+/// Confining threads further.
+const CONFINE: &[libc::c_long] = &[libc::SYS_seccomp];
+
+/// `KVM_IOEVENTFD`, by which the guest's events become the back ends' and cease to be.
+const DEVICES_IOCTLS: &[libc::Ioctl] = &[0x4040_ae79];
+
+/// Size and sectors of a block device, and discarding (`linux/fs.h`): `BLKROGET`, `BLKSSZGET`,
+/// `BLKGETSIZE64`, `BLKDISCARD`, `BLKIOMIN`, `BLKIOOPT`, `BLKPBSZGET`, `BLKSECDISCARD`, `BLKZEROOUT`.
+const BLOCK_IOCTLS: &[libc::Ioctl] = &[
+    0x125e,
+    0x1268,
+    0x8008_1272,
+    0x1277,
+    0x1278,
+    0x1279,
+    0x127b,
+    0x127d,
+    0x127f,
+];
+
+/// `TUNSETOFFLOAD` of a tap device (`linux/if_tun.h`).
+const NET_IOCTLS: &[libc::Ioctl] = &[0x4004_54d0];
+
 /// Opening files, which only the supervisor may do; the others get an error.
 const OPEN: &[libc::c_long] = &[libc::SYS_open, libc::SYS_openat];
 
@@ -323,7 +394,6 @@ const SETUP: &[libc::c_long] = &[
     libc::SYS_mlock,
     libc::SYS_prlimit64,
     libc::SYS_sched_setaffinity,
-    libc::SYS_seccomp,
     libc::SYS_signalfd4,
     libc::SYS_socketpair,
     libc::SYS_sysinfo,

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use xt_config::cpuid::CpuidSpec;
 
+use crate::devices::{DiskSpec, Nic};
+
 /// The least memory a domain may have.
 pub const MIN_MEMORY: MemorySize = MemorySize::mib(32);
 /// The most memory a domain may have.
@@ -73,6 +75,9 @@ pub enum SpecError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// A device twice.
+    #[error("There is a {0} already; give each device a name or number of its own")]
+    Device(String),
     /// An action xl does not know either.
     #[error(
         "\"{0}\" is no action; use destroy, restart, preserve, rename-restart, coredump-destroy or coredump-restart"
@@ -239,6 +244,45 @@ impl Default for Actions {
     }
 }
 
+/// The devices of a domain.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceSpecs {
+    /// Disks.
+    pub disks: Vec<DiskSpec>,
+    /// Network cards.
+    pub nics: Vec<Nic>,
+}
+
+impl DeviceSpecs {
+    /// What the guest calls its disks.
+    pub fn vdevs(&self) -> Vec<String> {
+        let names = self.disks.iter().map(|disk| disk.vdev.name().to_owned());
+        names.collect()
+    }
+
+    /// The numbers of the network cards.
+    pub fn devids(&self) -> Vec<u32> {
+        self.nics.iter().map(|nic| nic.devid).collect()
+    }
+
+    /// Two disks or two cards must not be the same device to the guest.
+    fn check(&self) -> Result<(), SpecError> {
+        let twice = |name: String| Err(SpecError::Device(name));
+        for (at, disk) in self.disks.iter().enumerate() {
+            let same = |other: &&DiskSpec| other.vdev.number() == disk.vdev.number();
+            if self.disks[..at].iter().any(|other| same(&other)) {
+                return twice(disk.vdev.name().to_owned());
+            }
+        }
+        for (at, nic) in self.nics.iter().enumerate() {
+            if self.nics[..at].iter().any(|other| other.devid == nic.devid) {
+                return twice(format!("network card {}", nic.devid));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A domain to be built.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DomainSpec {
@@ -264,6 +308,9 @@ pub struct DomainSpec {
     pub cpuid: CpuidSpec,
     /// What to do when it ends.
     pub actions: Actions,
+    /// Its disks and network cards.
+    #[serde(default)]
+    pub devices: DeviceSpecs,
 }
 
 impl DomainSpec {
@@ -281,6 +328,7 @@ impl DomainSpec {
             maxvcpus: 1,
             cpuid: CpuidSpec::default(),
             actions: Actions::default(),
+            devices: DeviceSpecs::default(),
         }
     }
 
@@ -306,6 +354,7 @@ impl DomainSpec {
                 });
             }
         }
+        self.devices.check()?;
         if self.vcpus > self.maxvcpus {
             return Err(SpecError::VcpusAboveMax {
                 vcpus: self.vcpus,

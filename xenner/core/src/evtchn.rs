@@ -70,6 +70,12 @@ impl EventChannels {
         }
     }
 
+    /// The word of a port, 0 for one that cannot be.
+    pub fn word(&self, port: u32) -> u64 {
+        let word = self.ports.get(port as usize);
+        word.map_or(0, |word| word.load(Ordering::Acquire))
+    }
+
     /// The port, if it lies in the part of the table that has been in use.
     fn get(&self, port: u32) -> Option<Channel> {
         if port >= self.used.load(Ordering::Acquire).max(BUCKET) {
@@ -90,6 +96,17 @@ impl Default for EventChannels {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Where the words of the ports begin in [`EventChannels`], for a host that looks
+/// at a domain's memory.
+pub const PORTS: usize = core::mem::offset_of!(EventChannels, ports);
+
+/// Whether a port, by its word, waits for domain 0 or is bound to it: then the
+/// virtual CPU it notifies. What is not a port's word gives any answer.
+pub fn waits_for_host(word: u64) -> Option<usize> {
+    let channel = Channel::unpack(word);
+    (channel.binding == Binding::Unbound(DomId(0))).then_some(channel.vcpu)
 }
 
 /// What a port is bound to.

@@ -17,7 +17,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::domain::Config;
 use crate::machine::{Base, Flush};
-use crate::{Domain, Machine, Vcpu, memory};
+use crate::{Domain, Machine, Physical, Vcpu, memory};
 
 type Frame = [u64; PAGE_SIZE / 8];
 
@@ -177,21 +177,7 @@ impl FakeMachine {
     }
 }
 
-impl Machine for FakeMachine {
-    fn copy_from_guest(&mut self, from: Vaddr, to: &mut [u8]) -> Result<(), Errno> {
-        for (offset, byte) in to.iter_mut().enumerate() {
-            *byte = self.load8(Self::resolve(from.0.wrapping_add(offset as u64))?);
-        }
-        Ok(())
-    }
-
-    fn copy_to_guest(&mut self, to: Vaddr, from: &[u8]) -> Result<(), Errno> {
-        for (offset, byte) in from.iter().enumerate() {
-            self.store8(Self::resolve(to.0.wrapping_add(offset as u64))?, *byte);
-        }
-        Ok(())
-    }
-
+impl Physical for FakeMachine {
     fn is_ram(&self, mfn: Mfn) -> bool {
         (Fake::RAM..Fake::RAM + Fake::RAM_PAGES).contains(&mfn.0)
             || (Fake::HEAP..Fake::HEAP + Fake::HEAP_PAGES).contains(&mfn.0)
@@ -258,6 +244,22 @@ impl Machine for FakeMachine {
         for (offset, byte) in from.iter().enumerate() {
             self.store8(Maddr(to.0 + offset as u64), *byte);
         }
+    }
+}
+
+impl Machine for FakeMachine {
+    fn copy_from_guest(&mut self, from: Vaddr, to: &mut [u8]) -> Result<(), Errno> {
+        for (offset, byte) in to.iter_mut().enumerate() {
+            *byte = self.load8(Self::resolve(from.0.wrapping_add(offset as u64))?);
+        }
+        Ok(())
+    }
+
+    fn copy_to_guest(&mut self, to: Vaddr, from: &[u8]) -> Result<(), Errno> {
+        for (offset, byte) in from.iter().enumerate() {
+            self.store8(Self::resolve(to.0.wrapping_add(offset as u64))?, *byte);
+        }
+        Ok(())
     }
 
     fn copy_page(&mut self, to: Mfn, from: Mfn) {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use xen_sys::addr::{Maddr, Mfn, Vaddr};
 
 use crate::fake::Fake;
-use crate::{Machine, evtchn, grant, memory, misc, version};
+use crate::{Physical, evtchn, grant, memory, misc, version};
 
 extern crate std;
 

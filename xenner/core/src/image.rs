@@ -86,6 +86,9 @@ pub struct Header {
     pub tables: u64,
     /// Address of the hypercall counters (64 words).
     pub hypercalls: u64,
+    /// Address of the event channel ports, a word each: what
+    /// [`crate::evtchn::waits_for_host`] reads.
+    pub ports: u64,
     /// Address of the first virtual CPU's runstate (32 bits).
     pub runstates: u64,
     /// Bytes from one virtual CPU's runstate to the next.

@@ -54,6 +54,6 @@ pub mod version;
 pub type Ret = Result<u64, xen_sys::errno::Errno>;
 
 pub use domain::{Config, Domain, MAX_VCPUS, VcpuShared};
-pub use machine::{Base, Flush, Machine};
+pub use machine::{Base, Flush, Machine, Physical};
 pub use regs::Regs;
 pub use vcpu::Vcpu;

@@ -12,25 +12,12 @@ pub enum Flush {
     Page(Vaddr),
 }
 
-/// One virtual CPU's view of the machine under the domain.
+/// The machine's memory: what a virtual CPU sees of it without its page tables,
+/// and what a back end in the host does.
 ///
-/// Guest memory is reached by copying only. A guest-virtual access goes
-/// through the address space the virtual CPU is in; an address in the
-/// emulator's own range, an unmapped or read-only one gives `EFAULT`.
-/// A machine address must lie in a frame for which [`Machine::is_ram`] holds;
+/// A machine address must lie in a frame for which [`Physical::is_ram`] holds;
 /// implementations may stop the domain otherwise.
-pub trait Machine {
-    /// Copies guest-virtual memory out.
-    ///
-    /// # Errors
-    /// `EFAULT` when any byte cannot be read; `to` is then unspecified.
-    fn copy_from_guest(&mut self, from: Vaddr, to: &mut [u8]) -> Result<(), Errno>;
-    /// Copies into guest-virtual memory.
-    ///
-    /// # Errors
-    /// `EFAULT` when any byte cannot be written; some may have been.
-    fn copy_to_guest(&mut self, to: Vaddr, from: &[u8]) -> Result<(), Errno>;
-
+pub trait Physical {
     /// Whether the frame is memory that belongs to this virtual machine, the
     /// domain's or the hypervisor's heap.
     fn is_ram(&self, mfn: Mfn) -> bool;
@@ -64,11 +51,30 @@ pub trait Machine {
     fn read_frame(&self, from: Maddr, to: &mut [u8]);
     /// Copies bytes into one frame; `to` and its end lie in one frame.
     fn write_frame(&self, to: Maddr, from: &[u8]);
+}
+
+/// One virtual CPU's view of the machine under the domain.
+///
+/// Guest memory is reached by copying only. A guest-virtual access goes
+/// through the address space the virtual CPU is in; an address in the
+/// emulator's own range, an unmapped or read-only one gives `EFAULT`.
+pub trait Machine: Physical {
+    /// Copies guest-virtual memory out.
+    ///
+    /// # Errors
+    /// `EFAULT` when any byte cannot be read; `to` is then unspecified.
+    fn copy_from_guest(&mut self, from: Vaddr, to: &mut [u8]) -> Result<(), Errno>;
+    /// Copies into guest-virtual memory.
+    ///
+    /// # Errors
+    /// `EFAULT` when any byte cannot be written; some may have been.
+    fn copy_to_guest(&mut self, to: Vaddr, from: &[u8]) -> Result<(), Errno>;
+
     /// Copies a whole frame.
     fn copy_page(&mut self, to: Mfn, from: Mfn);
     /// Fills a frame with zero bytes.
     fn clear_page(&mut self, mfn: Mfn);
-    /// Stores a page table entry. Apart from [`Machine::store64`] because a
+    /// Stores a page table entry. Apart from [`Physical::store64`] because a
     /// host process cannot do it behind a shadowing KVM's back.
     fn store_pte(&mut self, at: Maddr, value: u64);
     /// Compare-and-exchange of a page table entry.

@@ -18,7 +18,7 @@ use xen_sys::xen::{DOMID_SELF, SharedInfo};
 
 use crate::domain::Config;
 use crate::misc::own_domain;
-use crate::{Domain, Machine, Ret, Vcpu, guest};
+use crate::{Domain, Machine, Physical, Ret, Vcpu, guest};
 
 mod bitmap;
 mod exchange;
@@ -77,7 +77,7 @@ pub fn is_owned<M: Machine>(m: &M, d: &Domain, mfn: Mfn) -> bool {
 }
 
 /// The same from a configuration, as the host has one.
-pub fn frame_is_owned<M: Machine>(m: &M, config: &Config, mfn: Mfn) -> bool {
+pub fn frame_is_owned<M: Physical>(m: &M, config: &Config, mfn: Mfn) -> bool {
     mfn.0 >= config.ram_base.0
         && mfn.0 - config.ram_base.0 < config.ram_pages
         && Bitmap::of(config).get(m, mfn.0)

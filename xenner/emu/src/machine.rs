@@ -8,7 +8,7 @@ use xen_sys::addr::{Maddr, Mfn, PAGE_SIZE, Vaddr};
 use xen_sys::errno::Errno;
 use xenner_core::image::*;
 use xenner_core::mmu::pte;
-use xenner_core::{Base, Flush, MAX_VCPUS, Machine, mmu};
+use xenner_core::{Base, Flush, MAX_VCPUS, Machine, Physical, mmu};
 
 use crate::cpu::{CPUS, Cpu, LDT_SELECTOR, system_descriptor};
 use crate::{host, stubs};
@@ -130,26 +130,7 @@ unsafe fn invlpg(at: u64) {
     unsafe { asm!("invlpg [{}]", in(reg) at, options(nostack, preserves_flags)) };
 }
 
-impl Machine for Ring0 {
-    fn copy_from_guest(&mut self, from: Vaddr, to: &mut [u8]) -> Result<(), Errno> {
-        guest_range(from, to.len())?;
-        // SAFETY: `to` is ours; a fault on the guest's side is caught.
-        match unsafe { stubs::copy_user(to.as_mut_ptr(), from.0 as *const u8, to.len()) } {
-            0 => Ok(()),
-            _ => Err(Errno::EFAULT),
-        }
-    }
-
-    fn copy_to_guest(&mut self, to: Vaddr, from: &[u8]) -> Result<(), Errno> {
-        guest_range(to, from.len())?;
-        // SAFETY: the range is the guest's, whatever lies there is its own
-        // business; a fault is caught.
-        match unsafe { stubs::copy_user(to.0 as *mut u8, from.as_ptr(), from.len()) } {
-            0 => Ok(()),
-            _ => Err(Errno::EFAULT),
-        }
-    }
-
+impl Physical for Ring0 {
     fn is_ram(&self, mfn: Mfn) -> bool {
         let config = &host::domain().config;
         mfn.0.wrapping_sub(config.ram_base.0) < config.ram_pages
@@ -226,6 +207,27 @@ impl Machine for Ring0 {
     fn write_frame(&self, to: Maddr, from: &[u8]) {
         // SAFETY: as above.
         unsafe { stubs::copy_user(direct(to), from.as_ptr(), from.len()) };
+    }
+}
+
+impl Machine for Ring0 {
+    fn copy_from_guest(&mut self, from: Vaddr, to: &mut [u8]) -> Result<(), Errno> {
+        guest_range(from, to.len())?;
+        // SAFETY: `to` is ours; a fault on the guest's side is caught.
+        match unsafe { stubs::copy_user(to.as_mut_ptr(), from.0 as *const u8, to.len()) } {
+            0 => Ok(()),
+            _ => Err(Errno::EFAULT),
+        }
+    }
+
+    fn copy_to_guest(&mut self, to: Vaddr, from: &[u8]) -> Result<(), Errno> {
+        guest_range(to, from.len())?;
+        // SAFETY: the range is the guest's, whatever lies there is its own
+        // business; a fault is caught.
+        match unsafe { stubs::copy_user(to.0 as *mut u8, from.as_ptr(), from.len()) } {
+            0 => Ok(()),
+            _ => Err(Errno::EFAULT),
+        }
     }
 
     fn copy_page(&mut self, to: Mfn, from: Mfn) {

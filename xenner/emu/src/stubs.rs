@@ -27,6 +27,7 @@ global_asm!(
     .quad {stack_offset}
     .quad {tables}
     .quad {domain} + {hypercalls}
+    .quad {domain} + {ports}
     .quad {domain} + {runstates}
     .quad {vcpu_shared_size}
 
@@ -350,6 +351,7 @@ emu_entry:
     tables = sym crate::host::TABLES_L1,
     domain = sym crate::host::DOMAIN,
     hypercalls = const core::mem::offset_of!(xenner_core::Domain, hypercalls),
+    ports = const core::mem::offset_of!(xenner_core::Domain, evtchn) + xenner_core::evtchn::PORTS,
     runstates = const core::mem::offset_of!(xenner_core::Domain, vcpus)
         + core::mem::offset_of!(VcpuShared, runstate),
     vcpu_shared_size = const size_of::<VcpuShared>(),

@@ -1,22 +1,21 @@
 //! The back ends every domain has: console and xenstore.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use kvm_ioctls::VmFd;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use pv_backend::HostChannel;
 use pv_console::back::{ConsoleBack, ConsoleStats};
 use pv_ring::EventChannel;
 use vmm_sys_util::eventfd::EventFd;
 use xen_sys::addr::{DomId, Maddr, Mfn, PAGE_SIZE};
-use xen_sys::errno::Errno;
-use xenner_core::image::VECTOR_HOST;
 use xt_xenstore::domain::{ConsoleInfo, DomainInfo, RingInfo};
 
 use crate::domain::Role;
+use crate::evtchn::Channel;
 use crate::memory::Memory;
 
 /// A frame of guest memory that a back end shares with the guest.
@@ -62,40 +61,6 @@ impl pv_ring::SharedPage for GuestPage {
     }
 }
 
-/// The host's end of an event channel of the guest.
-#[derive(Clone)]
-pub struct Channel {
-    vm: Arc<VmFd>,
-    memory: Memory,
-    /// `Doorbells::to_guest`.
-    to_guest: Maddr,
-    port: u32,
-}
-
-impl Channel {
-    /// The end of `port`, whose notifications are told at `to_guest`.
-    pub fn new(vm: Arc<VmFd>, memory: Memory, to_guest: Maddr, port: u32) -> Self {
-        Self {
-            vm,
-            memory,
-            to_guest,
-            port,
-        }
-    }
-}
-
-impl EventChannel for Channel {
-    fn notify(&self) -> Result<(), Errno> {
-        let word = self.to_guest.offset(u64::from(self.port / 64) * 8);
-        self.memory
-            .fetch_or(word, 1 << (self.port % 64))
-            .map_err(|_| Errno::EIO)?;
-        // To the first virtual CPU, which passes the event on.
-        crate::kvm::interrupt(&self.vm, 0, VECTOR_HOST);
-        Ok(())
-    }
-}
-
 /// Where the console's bytes go and come from.
 pub trait ConsoleIo: Send + Sync {
     /// Takes what the guest printed. Must not block.
@@ -122,12 +87,13 @@ impl ConsoleThread {
     pub fn spawn(
         page: GuestPage,
         channel: Channel,
-        doorbell: EventFd,
         io: Arc<dyn ConsoleIo>,
         confine: fn(Role),
     ) -> io::Result<Self> {
         let stop = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)?;
         let stats = Arc::new(ConsoleStats::default());
+        let channel = Arc::new(channel);
+        let doorbell = channel.clone();
         let back = ConsoleBack::attach(page, channel, stats.clone()).map_err(io::Error::other)?;
         let stopped = stop.try_clone()?;
         let thread = std::thread::Builder::new()
@@ -155,8 +121,8 @@ impl Drop for ConsoleThread {
 }
 
 fn serve_console(
-    mut back: ConsoleBack<GuestPage, Channel, Arc<ConsoleStats>>,
-    doorbell: &EventFd,
+    mut back: ConsoleBack<GuestPage, Arc<Channel>, Arc<ConsoleStats>>,
+    doorbell: &Channel,
     stop: &EventFd,
     io: &dyn ConsoleIo,
 ) {
@@ -176,21 +142,19 @@ fn serve_console(
         if drained.is_ok_and(|bytes| bytes > 0) || typed > 0 {
             continue;
         }
-        // SAFETY of the descriptors: borrowed from objects that outlive this.
-        let bell = doorbell_fd(doorbell);
         let mut fds = vec![
-            PollFd::new(bell, PollFlags::POLLIN),
-            PollFd::new(doorbell_fd(stop), PollFlags::POLLIN),
+            PollFd::new(doorbell.as_fd(), PollFlags::POLLIN),
+            PollFd::new(event_fd(stop), PollFlags::POLLIN),
         ];
         if room > 0 {
             fds.push(PollFd::new(io.input_fd(), PollFlags::POLLIN));
         }
         let _ = poll(&mut fds, PollTimeout::NONE);
-        let _ = doorbell.read();
+        let _ = doorbell.clear();
     }
 }
 
-fn doorbell_fd(fd: &EventFd) -> BorrowedFd<'_> {
+fn event_fd(fd: &EventFd) -> BorrowedFd<'_> {
     use std::os::fd::AsRawFd;
     // SAFETY: the descriptor is the eventfd's own and lives as long as it.
     unsafe { BorrowedFd::borrow_raw(fd.as_raw_fd()) }
@@ -222,12 +186,10 @@ pub fn spawn_xenstore(
     info: &StoreInfo,
     page: GuestPage,
     channel: Channel,
-    doorbell: EventFd,
     socket: Option<UnixListener>,
 ) -> io::Result<xt_xenstore::service::Handle> {
-    use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
     let mut server = xt_xenstore::server::Server::new(Default::default());
-    let domain = domain_info(domid, info, channel.port);
+    let domain = domain_info(domid, info);
     server
         .update(|store| {
             xt_xenstore::domain::introduce_host(store)?;
@@ -239,11 +201,9 @@ pub fn spawn_xenstore(
         None => xt_xenstore::unix::UnixServer::unbound(),
     };
     let handle = xt_xenstore::service::spawn(server, unix)?;
-    // SAFETY: the descriptor was owned by the eventfd, which gave it up.
-    let doorbell = unsafe { OwnedFd::from_raw_fd(doorbell.into_raw_fd()) };
     let port = xt_xenstore::service::GuestPort {
         page: Box::new(page),
-        doorbell,
+        doorbell: channel.doorbell()?,
         notify: Box::new(move || {
             let _ = channel.notify();
         }),
@@ -255,7 +215,7 @@ pub fn spawn_xenstore(
     Ok(handle)
 }
 
-fn domain_info(domid: DomId, info: &StoreInfo, store_port: u32) -> DomainInfo {
+fn domain_info(domid: DomId, info: &StoreInfo) -> DomainInfo {
     DomainInfo {
         domid,
         name: info.name.clone(),
@@ -266,7 +226,7 @@ fn domain_info(domid: DomId, info: &StoreInfo, store_port: u32) -> DomainInfo {
         vcpus_online: (0..info.vcpus.1).map(|n| n < info.vcpus.0).collect(),
         store: RingInfo {
             ring_ref: info.frames.0.0,
-            port: store_port.into(),
+            port: crate::domain::STORE_PORT.into(),
         },
         console: Some(ConsoleInfo {
             ring: RingInfo {

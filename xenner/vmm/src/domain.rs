@@ -5,7 +5,6 @@ use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use vmm_sys_util::eventfd::EventFd;
 use xen_sys::addr::{DomId, Mfn, PAGE_SIZE, Vaddr};
 use xen_sys::arch_x86::{VGCF_in_kernel, VGCF_online, VcpuGuestContext};
 use xenner_core::Config;
@@ -14,12 +13,17 @@ use xenner_core::vcpu_op::RUNSTATE_OFFLINE;
 use xt_builder::{BuildError, ElfImage, KernelImage, PvImage, PvKernel, PvSpec};
 use zerocopy::{FromZeros, IntoBytes};
 
-use crate::devices::{self, Channel, ConsoleIo, ConsoleThread, GuestPage, StoreInfo};
+use crate::backends::Backends;
+use crate::devices::{self, ConsoleIo, ConsoleThread, GuestPage, StoreInfo};
 use crate::emulator::{Emulator, EmulatorError};
+use crate::evtchn::{Interrupts, Ports, Table};
+use crate::grants::Grants;
+use crate::host::KvmHost;
 use crate::kvm::{CpuidPolicy, Doing, Kind, KvmError, Machine, Start};
 use crate::memory::{self, MemError, Memory};
 use crate::outside::{self, Outside};
 use crate::shared::{ConsoleSink, DomainExit, Entered, Shared, Snapshot, Threads};
+use crate::shelf::Shelf;
 use crate::tables::Hole;
 use crate::vcpu;
 
@@ -57,6 +61,12 @@ pub enum Role {
     Console,
     /// Serves xenstore.
     Xenstore,
+    /// Takes devices through their handshakes, and starts the threads that serve them.
+    Devices,
+    /// Serves a queue of a disk.
+    Block,
+    /// Serves a queue of a network card.
+    Net,
 }
 
 /// A small PV kernel of this project's that looks at each part of the ABI and
@@ -99,20 +109,13 @@ pub const STORE_PORT: u32 = 1;
 pub const CONSOLE_PORT: u32 = 2;
 const GRANT_FRAMES: u32 = 64;
 
-/// Who answers the guest.
-#[derive(Clone)]
-enum Abi {
-    /// The emulator in the guest's ring 0.
-    Inside(Emulator),
-    /// This process.
-    Outside(Arc<Outside>),
-}
-
 /// A domain ready to run.
 pub struct Vmm {
-    machine: Machine,
     shared: Arc<Shared>,
-    abi: Abi,
+    /// Who answers the guest.
+    abi: Table,
+    ports: Arc<Ports>,
+    host: KvmHost,
     /// What the builder made.
     pub image: PvImage,
     vcpus: Vec<kvm_ioctls::VcpuFd>,
@@ -164,13 +167,14 @@ impl Vmm {
         let config = config(&spec, &memory, shared_info, tsc_khz, kind, &image);
         mark_tables(&memory, &config, &image)?;
         let context = first_context(&image);
+        let grants = Grants::new(memory.clone(), config);
         let shared = Shared::new(memory.clone(), hole, console);
         let abi = match (inside, ring0) {
             (Some((emulator, hole)), _) => {
                 write_boot(&memory, &emulator, &hole, &config, &context)?;
-                Abi::Inside(emulator)
+                Table::Inside(emulator)
             }
-            (None, Some(ring0)) => Abi::Outside(Outside::new(
+            (None, Some(ring0)) => Table::Outside(Outside::new(
                 config,
                 context,
                 ring0,
@@ -180,10 +184,19 @@ impl Vmm {
             )),
             (None, None) => return Err(VmmError::NoVcpus),
         };
+        let interrupts = Interrupts::new(&machine.vm, spec.vcpus)?;
+        let ports = Ports::new(
+            machine.vm.clone(),
+            memory,
+            abi.clone(),
+            interrupts,
+            spec.confine,
+        );
         Ok(Self {
-            machine,
             shared,
             abi,
+            host: KvmHost::new(grants, ports.clone()),
+            ports,
             image,
             vcpus,
             threads: Arc::default(),
@@ -192,44 +205,9 @@ impl Vmm {
         })
     }
 
-    /// An eventfd that is signalled when the guest notifies a port.
-    ///
-    /// # Errors
-    /// [`VmmError`].
-    pub fn doorbell(&self, port: u32) -> Result<EventFd, VmmError> {
-        let system = |source| VmmError::System {
-            what: "create an eventfd",
-            source,
-        };
-        let fd = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC).map_err(system)?;
-        match &self.abi {
-            Abi::Inside(emulator) => {
-                let at = kvm_ioctls::IoEventAddress::Pio(u64::from(PORT_DOORBELL));
-                self.machine
-                    .vm
-                    .register_ioevent(&fd, &at, port)
-                    .doing("register a doorbell")?;
-                let word = emulator.doorbells.offset(u64::from(port / 64) * 8);
-                self.shared.memory.fetch_or(word, 1 << (port % 64))?;
-            }
-            Abi::Outside(outside) => outside.bind(port, fd.try_clone().map_err(system)?),
-        }
-        Ok(fd)
-    }
-
-    /// The host's end of one of the guest's ports.
-    pub fn channel(&self, port: u32) -> Channel {
-        use std::mem::offset_of;
-        let to_guest = match &self.abi {
-            Abi::Inside(e) => e.doorbells.offset(offset_of!(Doorbells, to_guest) as u64),
-            Abi::Outside(outside) => outside.to_guest(),
-        };
-        Channel::new(
-            self.machine.vm.clone(),
-            self.shared.memory.clone(),
-            to_guest,
-            port,
-        )
+    /// The host of back ends for the domain's devices.
+    pub fn host(&self) -> KvmHost {
+        self.host.clone()
     }
 
     /// Starts the console's back end.
@@ -238,13 +216,12 @@ impl Vmm {
     /// [`VmmError`].
     pub fn attach_console(&self, io: Arc<dyn ConsoleIo>) -> Result<ConsoleThread, VmmError> {
         let page = GuestPage::new(&self.shared.memory, self.image.console_mfn);
-        let doorbell = self.doorbell(CONSOLE_PORT)?;
-        ConsoleThread::spawn(page, self.channel(CONSOLE_PORT), doorbell, io, self.confine).map_err(
-            |source| VmmError::System {
-                what: "start the console",
-                source,
-            },
-        )
+        let spawn = |channel| ConsoleThread::spawn(page, channel, io, self.confine);
+        let console = self.ports.bind_early(CONSOLE_PORT).and_then(spawn);
+        console.map_err(|source| VmmError::System {
+            what: "start the console",
+            source,
+        })
     }
 
     /// Starts xenstore.
@@ -257,14 +234,29 @@ impl Vmm {
         socket: Option<UnixListener>,
     ) -> Result<xt_xenstore::service::Handle, VmmError> {
         let page = GuestPage::new(&self.shared.memory, self.image.xenstore_mfn);
-        let doorbell = self.doorbell(STORE_PORT)?;
-        let channel = self.channel(STORE_PORT);
-        devices::spawn_xenstore(DomId(DOMID), info, page, channel, doorbell, socket).map_err(
-            |source| VmmError::System {
-                what: "start xenstore",
+        let spawn = |channel| devices::spawn_xenstore(DomId(DOMID), info, page, channel, socket);
+        let store = self.ports.bind_early(STORE_PORT).and_then(spawn);
+        store.map_err(|source| VmmError::System {
+            what: "start xenstore",
+            source,
+        })
+    }
+
+    /// Starts the back ends of the devices on `shelf`, and of those that are put there later.
+    ///
+    /// # Errors
+    /// [`VmmError`].
+    pub fn attach_devices(
+        &self,
+        store: &xt_xenstore::service::Handle,
+        shelf: Shelf,
+    ) -> Result<Backends, VmmError> {
+        Backends::start(self.host(), store, shelf, self.confine).map_err(|source| {
+            VmmError::System {
+                what: "start the back ends of devices",
                 source,
-            },
-        )
+            }
+        })
     }
 
     /// The controls, for other threads.
@@ -292,8 +284,8 @@ impl Vmm {
             let work = move || {
                 confine(Role::Vcpu);
                 match abi {
-                    Abi::Inside(emulator) => vcpu::run(fd, id, &shared, &emulator),
-                    Abi::Outside(outside) => outside::run(fd, id, &outside),
+                    Table::Inside(emulator) => vcpu::run(fd, id, &shared, &emulator),
+                    Table::Outside(outside) => outside::run(fd, id, &outside),
                 }
             };
             self.shared.thread_started();
@@ -323,7 +315,7 @@ impl Vmm {
 pub struct Handle {
     shared: Arc<Shared>,
     threads: Arc<Threads>,
-    abi: Abi,
+    abi: Table,
 }
 
 /// One virtual CPU's counters.
@@ -392,11 +384,11 @@ impl Handle {
 
     fn runstate(&self, vcpu: usize) -> u32 {
         match &self.abi {
-            Abi::Inside(emulator) => {
+            Table::Inside(emulator) => {
                 let at = emulator.runstate(vcpu);
                 self.shared.memory.load(at).unwrap_or(RUNSTATE_OFFLINE)
             }
-            Abi::Outside(outside) => {
+            Table::Outside(outside) => {
                 let vcpu = outside.domain.vcpus.get(vcpu);
                 vcpu.map_or(RUNSTATE_OFFLINE, |vcpu| {
                     vcpu.runstate.load(std::sync::atomic::Ordering::Relaxed)
@@ -408,11 +400,11 @@ impl Handle {
     /// How often each hypercall was made, by number.
     pub fn hypercalls(&self) -> [u64; 64] {
         std::array::from_fn(|nr| match &self.abi {
-            Abi::Inside(emulator) => {
+            Table::Inside(emulator) => {
                 let at = emulator.hypercalls.offset(nr as u64 * 8);
                 self.shared.memory.load(at).unwrap_or(0)
             }
-            Abi::Outside(outside) => {
+            Table::Outside(outside) => {
                 outside.domain.hypercalls[nr].load(std::sync::atomic::Ordering::Relaxed)
             }
         })
@@ -440,8 +432,8 @@ impl Handle {
     /// Pages the domain has now.
     pub fn pages(&self) -> u64 {
         match &self.abi {
-            Abi::Inside(_) => self.shared.memory.nr_pages(),
-            Abi::Outside(outside) => xenner_core::memory::tot_pages(&outside.domain),
+            Table::Inside(_) => self.shared.memory.nr_pages(),
+            Table::Outside(outside) => xenner_core::memory::tot_pages(&outside.domain),
         }
     }
 }

@@ -40,6 +40,8 @@ pub struct Emulator {
     tables: Maddr,
     /// Hypercall counters.
     pub hypercalls: Maddr,
+    /// Event channel ports.
+    pub ports: Maddr,
     runstates: Maddr,
     runstate_step: u64,
 }
@@ -93,6 +95,7 @@ impl Emulator {
             stack_end,
             tables,
             counters,
+            ports,
             runstates,
             runstate_step,
         ] = words;
@@ -110,6 +113,7 @@ impl Emulator {
             stack_end,
             tables: physical(tables),
             hypercalls: physical(counters),
+            ports: physical(ports),
             runstates: physical(runstates),
             runstate_step,
         })

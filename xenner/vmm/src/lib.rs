@@ -13,13 +13,20 @@
     reason = "constants keep the spelling of the public headers"
 )]
 
+pub mod backends;
 pub mod devices;
 pub mod domain;
 pub mod emulator;
+pub mod evtchn;
+pub mod grants;
+pub mod host;
 pub mod kvm;
+mod link;
+mod medium;
 pub mod memory;
 pub mod outside;
 pub mod shared;
+pub mod shelf;
 pub mod tables;
 pub mod vcpu;
 

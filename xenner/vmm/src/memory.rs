@@ -6,6 +6,7 @@
 //! what a guest may change.
 
 use std::ops::Range;
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -14,9 +15,12 @@ use vm_memory::{
     GuestRegionMmap, MmapRegion, VolatileMemory,
 };
 use xen_sys::addr::{Maddr, Mfn, PAGE_SIZE, Pfn, Vaddr};
+use xenner_core::Physical;
 use xenner_core::image::{HEAP_BASE, IMAGE_BASE, M2P_BASE, RAM_BASE};
 use xenner_core::mmu::pte;
 use xt_builder::MemoryError;
+
+use crate::grants::HostMemory;
 
 /// Memory could not be had or reached.
 #[derive(Debug, thiserror::Error)]
@@ -388,6 +392,70 @@ impl Memory {
         unsafe {
             libc::madvise(host.cast(), count as usize * PAGE_SIZE, libc::MADV_DONTNEED);
         }
+    }
+}
+
+/// An address that is no memory reads as zero and takes no store.
+impl Physical for Memory {
+    fn is_ram(&self, mfn: Mfn) -> bool {
+        mfn.0.wrapping_sub(RAM_BASE >> 12) < self.ram_pages
+            || mfn.0.wrapping_sub(HEAP_BASE >> 12) < self.heap_pages
+    }
+
+    fn load64(&self, at: Maddr) -> u64 {
+        self.load(at).unwrap_or(0)
+    }
+
+    fn store64(&self, at: Maddr, value: u64) {
+        let _ = self.store(at, value);
+    }
+
+    fn cmpxchg64(&self, at: Maddr, old: u64, new: u64) -> Result<u64, u64> {
+        self.compare_exchange64(at, old, new).unwrap_or(Err(0))
+    }
+
+    fn cmpxchg32(&self, at: Maddr, old: u32, new: u32) -> Result<u32, u32> {
+        self.compare_exchange32(at, old, new).unwrap_or(Err(0))
+    }
+
+    fn load32(&self, at: Maddr) -> u32 {
+        self.load(at).unwrap_or(0)
+    }
+
+    fn store32(&self, at: Maddr, value: u32) {
+        let _ = self.store(at, value);
+    }
+
+    fn fetch_or64(&self, at: Maddr, bits: u64) -> u64 {
+        self.fetch_or(at, bits).unwrap_or(0)
+    }
+
+    fn fetch_and64(&self, at: Maddr, bits: u64) -> u64 {
+        self.fetch_and(at, bits).unwrap_or(0)
+    }
+
+    fn store8(&self, at: Maddr, value: u8) {
+        let _ = self.store(at, value);
+    }
+
+    fn load8(&self, at: Maddr) -> u8 {
+        self.load(at).unwrap_or(0)
+    }
+
+    fn read_frame(&self, from: Maddr, to: &mut [u8]) {
+        let _ = self.read(from, to);
+    }
+
+    fn write_frame(&self, to: Maddr, from: &[u8]) {
+        let _ = self.write(to, from);
+    }
+}
+
+impl HostMemory for Memory {
+    fn host_address(&self, mfn: Mfn) -> Option<NonNull<u8>> {
+        let range = GuestAddress(mfn.addr().0);
+        let slice = self.map.get_slice(range, PAGE_SIZE).ok()?;
+        NonNull::new(slice.ptr_guard_mut().as_ptr())
     }
 }
 

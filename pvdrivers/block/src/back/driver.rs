@@ -6,7 +6,6 @@ use pv_backend::driver::Publish;
 use pv_backend::{DeviceError, DeviceId, Driver, Host, Nodes, Reporter};
 use pv_ring::{Access, GrantMap};
 use pv_stats::Source;
-use pv_xenbus::XenbusState;
 
 use super::Settings;
 use super::medium::{Medium, MediumInfo};
@@ -148,18 +147,13 @@ impl<H: Host, M: Medium> VbdDriver<H, M> {
         Ok(())
     }
 
-    /// The properties as they are now, and the state once more: that is what tells a front end to
-    /// read them again.
-    fn republish(&self) -> Publish {
-        let Some(opened) = &self.opened else {
-            return Publish::new();
-        };
-        let mut nodes = opened.config.properties(opened.info.as_ref());
-        if !self.workers.is_empty() {
-            let state = XenbusState::Connected.as_str().to_owned();
-            nodes.push(("state".to_owned(), state));
-        }
-        nodes
+    /// The properties as they are now. The manager writes the state once more with them: that is
+    /// what tells a front end to read them again.
+    fn properties(&self) -> Publish {
+        let opened = self.opened.as_ref();
+        opened.map_or_else(Publish::new, |opened| {
+            opened.config.properties(opened.info.as_ref())
+        })
     }
 }
 
@@ -177,7 +171,7 @@ impl<H: Host, M: Medium> Driver<H> for VbdDriver<H, M> {
         self.stats.set_state(State::Waiting);
         self.opened = Some(opened);
         let mut nodes = features(&self.settings);
-        nodes.extend(self.republish());
+        nodes.extend(self.properties());
         Ok(nodes)
     }
 
@@ -210,10 +204,7 @@ impl<H: Host, M: Medium> Driver<H> for VbdDriver<H, M> {
                 ""
             },
         );
-        let Some(opened) = &self.opened else {
-            return Ok(Publish::new());
-        };
-        Ok(opened.config.properties(opened.info.as_ref()))
+        Ok(self.properties())
     }
 
     /// Waits for what the medium has in flight: until then it may access the guest's pages.
@@ -244,7 +235,7 @@ impl<H: Host, M: Medium> Driver<H> for VbdDriver<H, M> {
         if self.geometry().medium == before {
             return Ok(Publish::new());
         }
-        Ok(self.republish())
+        Ok(self.properties())
     }
 
     fn stats(&self) -> Arc<dyn Source> {

@@ -183,3 +183,27 @@ impl Source for VbdStats {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pv_stats::names::{Sort, describe};
+
+    use super::*;
+
+    #[test]
+    fn every_number_is_described() {
+        let queue = QueueCounters::default().snapshot();
+        let is = |name: &str, sort| assert_eq!(describe("vbd", name).map(|d| d.sort), Some(sort));
+        queue
+            .counters
+            .keys()
+            .for_each(|name| is(name, Sort::Counter));
+        queue.gauges.keys().for_each(|name| is(name, Sort::Gauge));
+        queue
+            .histograms
+            .keys()
+            .for_each(|name| is(name, Sort::Histogram));
+        let all = queue.counters.len() + queue.gauges.len() + queue.histograms.len();
+        assert_eq!(all, pv_stats::names::VBD.len());
+    }
+}

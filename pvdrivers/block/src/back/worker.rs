@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use pv_backend::{DeviceError, Host, Reporter};
+use pv_backend::{DeviceError, Host, HostChannel, Reporter};
 
 use super::queue::{BlockQueue, MediumQueue, QueueError};
 use super::request::Geometry;
@@ -59,9 +59,13 @@ impl<H: Host> Worker<H> {
             control: control.clone(),
         };
         let thread = std::thread::Builder::new().name(name);
+        let serve = move || {
+            let _bug = PanicReport(&reporter);
+            run.run(&reporter);
+        };
         Ok(Self {
             control,
-            thread: Some(thread.spawn(move || run.run(&reporter))?),
+            thread: Some(thread.spawn(serve)?),
             depth,
         })
     }
@@ -110,6 +114,18 @@ impl<H: Host> Drop for Worker<H> {
     }
 }
 
+/// A bug of ours is not to look like a slow disk: the device is closed.
+struct PanicReport<'a>(&'a Reporter);
+
+impl Drop for PanicReport<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let what = "A queue's thread has panicked".to_owned();
+            self.0.failed(DeviceError(what));
+        }
+    }
+}
+
 /// The thread's side.
 struct Run<H: Host> {
     queue: BlockQueue<H>,
@@ -118,6 +134,7 @@ struct Run<H: Host> {
 
 impl<H: Host> Run<H> {
     fn run(mut self, reporter: &Reporter) {
+        self.queue.channel().confine("vbd");
         if let Err(error) = self.serve() {
             reporter.failed(failure(&error));
         }

@@ -162,6 +162,7 @@ impl<B: IoBuffers> Queue<B> for RamQueue<B> {
                 buffers: request.buffers,
             });
         } else {
+            self.disk.state().operations += 1;
             self.waiting.push(request);
         }
     }
@@ -191,7 +192,6 @@ impl<B: IoBuffers> Queue<B> for RamQueue<B> {
 
 impl State {
     fn carry_out<B: IoBuffers>(&mut self, request: &Request<B>) -> io::Result<()> {
-        self.operations += 1;
         if request.operation == Operation::Flush {
             self.durable.clone_from(&self.data);
             return Ok(());

@@ -243,6 +243,7 @@ impl VifDriver {
         let name = format!("{}-q{number}", self.spec.name);
         let thread = thread::Builder::new().name(name.clone());
         let thread = thread.spawn(move || {
+            queue.confine();
             if let Err(error) = queue.serve() {
                 // What is mapped is unmapped before the device is closed.
                 drop(queue);

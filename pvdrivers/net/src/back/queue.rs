@@ -46,6 +46,11 @@ pub(super) struct Queue<H: Host> {
 }
 
 impl<H: Host> Queue<H> {
+    /// The calling thread serves the queue and nothing else from now on.
+    pub fn confine(&self) {
+        pv_backend::HostChannel::confine(&self.tx_channel, "vif");
+    }
+
     /// Serves until it is told to stop.
     ///
     /// # Errors

@@ -154,3 +154,19 @@ impl QueueCounters {
         stats
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pv_stats::names::{VIF, describe};
+
+    use super::*;
+
+    #[test]
+    fn every_number_is_described() {
+        let queue = QueueCounters::default().stats();
+        for name in queue.counters.keys() {
+            assert!(describe("vif", name).is_some(), "{name}");
+        }
+        assert_eq!(queue.counters.len(), VIF.len());
+    }
+}

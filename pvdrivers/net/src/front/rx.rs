@@ -176,7 +176,12 @@ impl<P: SharedPage, E: EventChannel> RxQueue<P, E> {
             while more {
                 let (piece, buffer) = self.take()?.ok_or(FrontError::Response)?;
                 more = piece.flags & NETRXF_more_data != 0;
-                good &= frame.add(&piece, buffer);
+                if frame.count == MAX_PIECES {
+                    self.post(buffer)?;
+                    good = false;
+                } else {
+                    good &= frame.add(&piece, buffer);
+                }
             }
             if good {
                 return Ok(Some(frame));
@@ -211,13 +216,10 @@ impl<P: SharedPage, E: EventChannel> RxQueue<P, E> {
 }
 
 impl Received {
-    /// Adds a slot; whether it can be one.
+    /// Adds a slot, there being room for it; whether it can be one.
     fn add(&mut self, response: &NetifRxResponse, buffer: Buffer) -> bool {
-        let Some(piece) = self.pieces.get_mut(self.count) else {
-            return false;
-        };
         let len = u16::try_from(response.status).unwrap_or(0);
-        *piece = RxPiece {
+        self.pieces[self.count] = RxPiece {
             buffer,
             offset: response.offset,
             len,

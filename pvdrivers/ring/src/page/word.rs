@@ -56,12 +56,11 @@ impl<const WORDS: usize> SharedPage for WordPage<WORDS> {
 
     fn write(&self, offset: usize, from: &[u8]) {
         for (at, byte) in (offset..).zip(from) {
-            // Two ends may write to different bytes of one word.
-            let _ = self.0[at / 4].fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
-                let mut bytes = word.to_ne_bytes();
-                bytes[at % 4] = *byte;
-                Some(u32::from_ne_bytes(bytes))
-            });
+            // Two ends may write to different bytes of one word: only this one changes.
+            let word = &self.0[at / 4];
+            let mut change = [0; 4];
+            change[at % 4] = word.load(Ordering::Relaxed).to_ne_bytes()[at % 4] ^ byte;
+            word.fetch_xor(u32::from_ne_bytes(change), Ordering::Relaxed);
         }
     }
 }

@@ -1,6 +1,5 @@
 //! The commands' side of the control socket.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, IoSlice, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -104,15 +103,15 @@ impl Connection {
         }
     }
 
-    /// Sends `command` and takes the answer, waiting at most `patience` for it (`None`: for ever).
+    /// Sends `command` with descriptors and takes the answer, waiting at most `patience` for it (`None`: for ever).
     pub fn call<T: DeserializeOwned>(
         &mut self,
         command: Command,
-        file: Option<&File>,
+        fds: &[OwnedFd],
         patience: Option<Duration>,
     ) -> Result<T, ClientError> {
         let line = self
-            .exchange(command, file, patience)
+            .exchange(command, fds, patience)
             .map_err(|source| self.silent(source))?;
         let garbled = |source| ClientError::Garbled {
             name: self.name.clone(),
@@ -127,7 +126,7 @@ impl Connection {
 
     /// Sends `command` and takes the answer, which carries nothing.
     pub fn tell(&mut self, command: Command) -> Result<(), ClientError> {
-        self.call::<serde_json::Value>(command, None, Some(PATIENCE))
+        self.call::<serde_json::Value>(command, &[], Some(PATIENCE))
             .map(drop)
     }
 
@@ -136,7 +135,7 @@ impl Connection {
         mut self,
         keyboard: bool,
     ) -> Result<(Attached, Vec<u8>, UnixStream), ClientError> {
-        let attached = self.call(Command::Console { keyboard }, None, Some(PATIENCE))?;
+        let attached = self.call(Command::Console { keyboard }, &[], Some(PATIENCE))?;
         let early = self.stream.buffer().to_vec();
         let stream = self.stream.into_inner();
         let _ = stream.set_read_timeout(None);
@@ -158,7 +157,7 @@ impl Connection {
     fn exchange(
         &mut self,
         command: Command,
-        file: Option<&File>,
+        fds: &[OwnedFd],
         patience: Option<Duration>,
     ) -> io::Result<Vec<u8>> {
         let mut line = serde_json::to_vec(&Request {
@@ -166,16 +165,15 @@ impl Connection {
             command,
         })?;
         line.push(b'\n');
-        match file {
-            None => self.stream.get_mut().write_all(&line)?,
-            Some(file) => {
-                let fds = [file.as_raw_fd()];
-                let rights = [ControlMessage::ScmRights(&fds)];
-                let socket = self.stream.get_ref().as_raw_fd();
-                let slices = [IoSlice::new(&line)];
-                sendmsg::<()>(socket, &slices, &rights, MsgFlags::MSG_NOSIGNAL, None)?;
-            }
+        let mut sent = 0;
+        if !fds.is_empty() {
+            let fds: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+            let rights = [ControlMessage::ScmRights(&fds)];
+            let socket = self.stream.get_ref().as_raw_fd();
+            let slices = [IoSlice::new(&line)];
+            sent = sendmsg::<()>(socket, &slices, &rights, MsgFlags::MSG_NOSIGNAL, None)?;
         }
+        self.stream.get_mut().write_all(&line[sent..])?;
         self.stream.get_ref().set_read_timeout(patience)?;
         let mut answer = Vec::new();
         (&mut self.stream)

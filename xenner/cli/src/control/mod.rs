@@ -10,10 +10,14 @@ pub mod server;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::devices::desk::Kind;
+use crate::devices::parcel::{DiskParcel, Parcel};
 use crate::machine::{RunState, ShutdownRequest};
 
 /// The version of the protocol.
 pub const VERSION: u32 = 1;
+/// The most descriptors that come with a request: files of an image, or queues of a card.
+pub const MAX_FDS: usize = 64;
 /// The longest request or answer line, in bytes.
 pub const MAX_LINE: usize = 1 << 20;
 
@@ -57,6 +61,37 @@ pub enum Command {
     Console {
         /// Whether to ask for the keyboard too.
         keyboard: bool,
+    },
+    /// Answer with a [`crate::devices::desk::DeviceInfo`] for each device.
+    Devices,
+    /// Attach a device; its descriptors accompany the request.
+    Attach {
+        /// The device.
+        device: Parcel,
+    },
+    /// Detach a device.
+    Detach {
+        /// Its kind.
+        kind: Kind,
+        /// Its name, number or address.
+        device: String,
+        /// Whatever the guest does with it.
+        force: bool,
+    },
+    /// Make a disk larger, or look at its size again. The answer is a
+    /// [`crate::devices::desk::DeviceInfo`].
+    Resize {
+        /// Its name or number.
+        device: String,
+        /// The size to be.
+        bytes: Option<u64>,
+    },
+    /// Put a medium into a drive, its descriptors accompanying the request, or take it out.
+    Insert {
+        /// The drive's name or number.
+        device: String,
+        /// The medium.
+        medium: Option<DiskParcel>,
     },
     /// Answer with an [`Ended`] once the domain is gone and its name free.
     Wait,

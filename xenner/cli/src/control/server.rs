@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use serde_json::{Value, json};
 
-use super::{Answer, Attached, Command, MAX_LINE, Outcome, Request, VERSION};
+use super::{Answer, Attached, Command, MAX_FDS, MAX_LINE, Outcome, Request, VERSION};
 use crate::console::{REPLAY, pump};
 use crate::live::Live;
 use crate::machine::ControlError;
@@ -33,7 +33,7 @@ const IDLE_TIME: Duration = Duration::from_secs(60);
 /// How long to wait for the keyboard: whoever had it may be leaving just now.
 const KEYBOARD_TIME: Duration = Duration::from_millis(500);
 /// The longest request line.
-const MAX_REQUEST: usize = 4096;
+const MAX_REQUEST: usize = 64 << 10;
 
 /// The serving of one domain. Its threads end with the process; [`Server::finish`] lets clients
 /// take their last bytes.
@@ -166,7 +166,7 @@ fn serve(stream: UnixStream, seat: &Seat, live: &Arc<Live>) {
             attach(&stream, live, keyboard, &typed);
             return;
         }
-        let outcome = perform(&request, live, lines.fds.pop());
+        let outcome = perform(&request, live, std::mem::take(&mut lines.fds));
         if answer(&stream, outcome).is_err() {
             return;
         }
@@ -191,7 +191,7 @@ fn parse(line: &[u8]) -> Result<Command, ControlError> {
     Ok(request.command)
 }
 
-fn perform(command: &Command, live: &Live, fd: Option<OwnedFd>) -> Result<Value, ControlError> {
+fn perform(command: &Command, live: &Live, mut fds: Vec<OwnedFd>) -> Result<Value, ControlError> {
     let done = |()| json!({});
     match command {
         Command::Info => Ok(json!(live.info())),
@@ -205,8 +205,22 @@ fn perform(command: &Command, live: &Live, fd: Option<OwnedFd>) -> Result<Value,
             Ok(json!({}))
         }
         Command::DumpCore => {
-            let fd = fd.ok_or_else(|| ControlError("No file came with the request".into()))?;
+            let fd = fds
+                .pop()
+                .ok_or_else(|| ControlError("No file came with the request".into()))?;
             Ok(json!(live.dump_core(File::from(fd))?))
+        }
+        Command::Devices => Ok(json!(live.desk()?.list())),
+        Command::Attach { device } => live.desk()?.attach(device, fds).map(done),
+        Command::Detach {
+            kind,
+            device,
+            force,
+        } => live.desk()?.detach(*kind, device, *force).map(done),
+        Command::Resize { device, bytes } => Ok(json!(live.desk()?.resize(device, *bytes)?)),
+        Command::Insert { device, medium } => {
+            let inserted = live.desk()?.insert(device, medium.as_ref(), fds);
+            inserted.map(done)
         }
         Command::Wait => Ok(json!(live.wait())),
         Command::Console { .. } => Err(ControlError("The console takes a connection".into())),
@@ -312,7 +326,7 @@ impl Lines<'_> {
 
     fn receive(&mut self) -> nix::Result<usize> {
         let mut buf = [0; 1024];
-        let mut space = nix::cmsg_space!([std::os::fd::RawFd; 1]);
+        let mut space = nix::cmsg_space!([std::os::fd::RawFd; MAX_FDS]);
         let mut slices = [IoSliceMut::new(&mut buf)];
         let flags = MsgFlags::MSG_CMSG_CLOEXEC;
         let message = recvmsg::<()>(
@@ -325,6 +339,8 @@ impl Lines<'_> {
         for control in message.cmsgs()? {
             if let ControlMessageOwned::ScmRights(fds) = control {
                 self.fds.extend(sys::received(fds));
+                // More than any request has: closed at once.
+                self.fds.truncate(MAX_FDS);
             }
         }
         self.bytes.extend(buf.iter().take(count));

@@ -202,6 +202,7 @@ impl Control for FakeControl {
                 };
                 self.vcpus as usize
             ],
+            devices: Vec::new(),
             counters: [("console.out_bytes".to_owned(), 42)].into(),
         }
     }

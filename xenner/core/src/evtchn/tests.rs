@@ -1,4 +1,5 @@
 use super::*;
+use crate::Physical as _;
 use crate::fake::Fake;
 use xen_sys::addr::Maddr;
 use zerocopy::{FromBytes, Immutable, IntoBytes};

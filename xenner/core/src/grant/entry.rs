@@ -11,7 +11,7 @@ use xen_sys::grant_table::*;
 use xen_sys::{DomId, GrantRef};
 
 use crate::domain::Config;
-use crate::{Machine, memory};
+use crate::{Physical, memory};
 
 /// What a grant is wanted for. Some are good for copies only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +73,7 @@ pub fn is_table_frame(config: &Config, mfn: Mfn) -> bool {
 impl Table {
     /// The state word is in memory, for the host to read too. Nothing in it
     /// makes the table larger than the host said.
-    pub fn of<M: Machine>(m: &M, config: &Config) -> Self {
+    pub fn of<M: Physical>(m: &M, config: &Config) -> Self {
         let state = Mfn(config.heap_base.0 + memory::bitmap_pages(config.ram_pages)).addr();
         let shared = Maddr(state.0 + PAGE_SIZE as u64);
         let status = Maddr(shared.0 + u64::from(config.max_grant_frames) * PAGE_SIZE as u64);
@@ -92,7 +92,7 @@ impl Table {
     }
 
     /// Makes version and size known.
-    pub fn store<M: Machine>(&self, m: &M) {
+    pub fn store<M: Physical>(&self, m: &M) {
         let version = if self.version == 2 { STATE_V2 } else { 0 };
         m.store64(
             self.state,
@@ -131,19 +131,19 @@ impl Table {
     }
 
     /// The `GTF_reading` and `GTF_writing` bits of an entry.
-    pub fn in_use<M: Machine>(&self, m: &M, gref: u32) -> u16 {
+    pub fn in_use<M: Physical>(&self, m: &M, gref: u32) -> u16 {
         let (at, shift) = self.use_word(gref);
         (m.load64(at) >> shift) as u16 & (GTF_reading | GTF_writing)
     }
 
     /// Clears use bits.
-    pub fn clear_use<M: Machine>(&self, m: &M, gref: u32, bits: u16) {
+    pub fn clear_use<M: Physical>(&self, m: &M, gref: u32, bits: u16) {
         let (at, shift) = self.use_word(gref);
         m.fetch_and64(at, !(u64::from(bits) << shift));
     }
 
     /// Sets use bits of version 2.
-    pub fn set_use<M: Machine>(&self, m: &M, gref: u32, bits: u16) {
+    pub fn set_use<M: Physical>(&self, m: &M, gref: u32, bits: u16) {
         let (at, shift) = self.use_word(gref);
         m.fetch_or64(at, u64::from(bits) << shift);
     }
@@ -151,7 +151,7 @@ impl Table {
     /// Checks that an entry grants `domid` the use, and marks it in use.
     ///
     /// The error is a `GNTST_*`; the entry is then as it was.
-    pub fn pin<M: Machine>(
+    pub fn pin<M: Physical>(
         &self,
         m: &M,
         config: &Config,
@@ -181,7 +181,7 @@ impl Table {
         Err(GNTST_bad_page)
     }
 
-    fn pin_v1<M: Machine>(
+    fn pin_v1<M: Physical>(
         &self,
         m: &M,
         gref: u32,
@@ -204,7 +204,7 @@ impl Table {
         Err(GNTST_general_error)
     }
 
-    fn pin_v2<M: Machine>(
+    fn pin_v2<M: Physical>(
         &self,
         m: &M,
         gref: u32,
@@ -269,7 +269,7 @@ fn permitted(header: u32, domid: DomId, write: bool, mask: u16) -> Result<u16, i
 /// A `GNTST_*` as Xen's: `bad_gntref` beyond the table, `general_error` when
 /// the entry does not grant this, `bad_page` for a frame that is not the
 /// domain's.
-pub fn lookup_for_backend<M: Machine>(
+pub fn lookup_for_backend<M: Physical>(
     m: &M,
     config: &Config,
     domid: DomId,
@@ -281,7 +281,7 @@ pub fn lookup_for_backend<M: Machine>(
 }
 
 /// Ends a back end's use of a grant: all of it, or only the writing.
-pub fn release_for_backend<M: Machine>(m: &M, config: &Config, gref: GrantRef, only_write: bool) {
+pub fn release_for_backend<M: Physical>(m: &M, config: &Config, gref: GrantRef, only_write: bool) {
     let table = Table::of(m, config);
     if gref.0 < table.entries() {
         let bits = if only_write {
@@ -295,7 +295,7 @@ pub fn release_for_backend<M: Machine>(m: &M, config: &Config, gref: GrantRef, o
 
 /// Fills in the entries that the toolstack reserves: the console ring and the
 /// xenstore ring, for dom0. The heap must be clear.
-pub fn init_reserved<M: Machine>(m: &M, config: &Config, console: Mfn, xenstore: Mfn) {
+pub fn init_reserved<M: Physical>(m: &M, config: &Config, console: Mfn, xenstore: Mfn) {
     let table = Table::of(m, config);
     for (gref, mfn) in [
         (GNTTAB_RESERVED_CONSOLE, console),

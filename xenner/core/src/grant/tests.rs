@@ -1,4 +1,5 @@
 use super::*;
+use crate::Physical as _;
 use crate::fake::Fake;
 use crate::mmu::pte;
 use xen_sys::GrantRef;

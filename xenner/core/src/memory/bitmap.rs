@@ -7,8 +7,8 @@
 use xen_sys::addr::{Maddr, PAGE_SIZE};
 
 use super::CHUNK;
-use crate::Machine;
 use crate::domain::Config;
+use crate::{Machine, Physical};
 
 /// The shape of the bitmap.
 #[derive(Clone, Copy)]
@@ -63,7 +63,7 @@ impl Bitmap {
         );
     }
 
-    pub fn get<M: Machine>(&self, m: &M, mfn: u64) -> bool {
+    pub fn get<M: Physical>(&self, m: &M, mfn: u64) -> bool {
         let index = mfn - self.base;
         m.load64(self.word(index / 64)) >> (index % 64) & 1 != 0
     }

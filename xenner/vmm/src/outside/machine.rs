@@ -7,7 +7,7 @@ use xen_sys::addr::{Maddr, Mfn, PAGE_SIZE, Vaddr};
 use xen_sys::errno::Errno;
 use xenner_core::image::{M2P_BASE, VECTOR_FLUSH, VECTOR_KICK};
 use xenner_core::mmu::{self, pte};
-use xenner_core::{Base, Flush, Machine};
+use xenner_core::{Base, Flush, Machine, Physical};
 
 use super::ring0::{Chain, Step};
 use super::{IN_GUEST, Outside};
@@ -119,6 +119,62 @@ impl<'a> HostMachine<'a> {
     }
 }
 
+impl Physical for HostMachine<'_> {
+    fn is_ram(&self, mfn: Mfn) -> bool {
+        self.outside.is_ram(mfn)
+    }
+
+    // Callers pass addresses of frames that `is_ram` admits, all of which are
+    // mapped.
+    fn load64(&self, at: Maddr) -> u64 {
+        self.outside.memory.load64(at)
+    }
+
+    fn store64(&self, at: Maddr, value: u64) {
+        self.outside.memory.store64(at, value);
+    }
+
+    fn cmpxchg64(&self, at: Maddr, old: u64, new: u64) -> Result<u64, u64> {
+        self.outside.memory.cmpxchg64(at, old, new)
+    }
+
+    fn cmpxchg32(&self, at: Maddr, old: u32, new: u32) -> Result<u32, u32> {
+        self.outside.memory.cmpxchg32(at, old, new)
+    }
+
+    fn load32(&self, at: Maddr) -> u32 {
+        self.outside.memory.load32(at)
+    }
+
+    fn store32(&self, at: Maddr, value: u32) {
+        self.outside.memory.store32(at, value);
+    }
+
+    fn fetch_or64(&self, at: Maddr, bits: u64) -> u64 {
+        self.outside.memory.fetch_or64(at, bits)
+    }
+
+    fn fetch_and64(&self, at: Maddr, bits: u64) -> u64 {
+        self.outside.memory.fetch_and64(at, bits)
+    }
+
+    fn store8(&self, at: Maddr, value: u8) {
+        self.outside.memory.store8(at, value);
+    }
+
+    fn load8(&self, at: Maddr) -> u8 {
+        self.outside.memory.load8(at)
+    }
+
+    fn read_frame(&self, from: Maddr, to: &mut [u8]) {
+        self.outside.memory.read_frame(from, to);
+    }
+
+    fn write_frame(&self, to: Maddr, from: &[u8]) {
+        self.outside.memory.write_frame(to, from);
+    }
+}
+
 impl Machine for HostMachine<'_> {
     fn copy_from_guest(&mut self, from: Vaddr, to: &mut [u8]) -> Result<(), Errno> {
         let memory = &self.outside.memory;
@@ -132,66 +188,6 @@ impl Machine for HostMachine<'_> {
         self.pieces(to, from.len(), true, |at, range| {
             memory.write(at, &from[range]).is_ok()
         })
-    }
-
-    fn is_ram(&self, mfn: Mfn) -> bool {
-        self.outside.is_ram(mfn)
-    }
-
-    // Callers pass addresses of frames that `is_ram` admits, all of which are
-    // mapped; another address reads as zero and takes no store.
-    fn load64(&self, at: Maddr) -> u64 {
-        self.outside.memory.load(at).unwrap_or(0)
-    }
-
-    fn store64(&self, at: Maddr, value: u64) {
-        let _ = self.outside.memory.store(at, value);
-    }
-
-    fn cmpxchg64(&self, at: Maddr, old: u64, new: u64) -> Result<u64, u64> {
-        self.outside
-            .memory
-            .compare_exchange64(at, old, new)
-            .unwrap_or(Err(0))
-    }
-
-    fn cmpxchg32(&self, at: Maddr, old: u32, new: u32) -> Result<u32, u32> {
-        self.outside
-            .memory
-            .compare_exchange32(at, old, new)
-            .unwrap_or(Err(0))
-    }
-
-    fn load32(&self, at: Maddr) -> u32 {
-        self.outside.memory.load(at).unwrap_or(0)
-    }
-
-    fn store32(&self, at: Maddr, value: u32) {
-        let _ = self.outside.memory.store(at, value);
-    }
-
-    fn fetch_or64(&self, at: Maddr, bits: u64) -> u64 {
-        self.outside.memory.fetch_or(at, bits).unwrap_or(0)
-    }
-
-    fn fetch_and64(&self, at: Maddr, bits: u64) -> u64 {
-        self.outside.memory.fetch_and(at, bits).unwrap_or(0)
-    }
-
-    fn store8(&self, at: Maddr, value: u8) {
-        let _ = self.outside.memory.store(at, value);
-    }
-
-    fn load8(&self, at: Maddr) -> u8 {
-        self.outside.memory.load(at).unwrap_or(0)
-    }
-
-    fn read_frame(&self, from: Maddr, to: &mut [u8]) {
-        let _ = self.outside.memory.read(from, to);
-    }
-
-    fn write_frame(&self, to: Maddr, from: &[u8]) {
-        let _ = self.outside.memory.write(to, from);
     }
 
     fn copy_page(&mut self, to: Mfn, from: Mfn) {
@@ -289,21 +285,15 @@ impl Machine for HostMachine<'_> {
     }
 
     fn host_bound(&self, port: u32) -> bool {
-        self.outside.is_bound(port)
+        self.outside.doorbell.is_bound(port)
     }
 
     fn notify_host(&self, port: u32) {
-        if let Ok(doorbells) = self.outside.doorbells.lock()
-            && let Some((_, fd)) = doorbells.iter().find(|(bound, _)| *bound == port)
-        {
-            let _ = fd.write(1);
-        }
+        self.outside.doorbell.ring(port);
     }
 
     fn unbind_host(&self, port: u32) {
-        if let Ok(mut doorbells) = self.outside.doorbells.lock() {
-            doorbells.retain(|(bound, _)| *bound != port);
-        }
+        self.outside.doorbell.close(port);
     }
 
     fn release_frames(&mut self, first: Mfn, count: u64) {

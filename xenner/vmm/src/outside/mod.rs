@@ -15,15 +15,15 @@ mod machine;
 pub mod ring0;
 mod vcpu;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
-use std::sync::{Arc, Mutex};
 
 use kvm_ioctls::VmFd;
-use vmm_sys_util::eventfd::EventFd;
 use xen_sys::addr::{Maddr, Mfn};
 use xen_sys::arch_x86::VcpuGuestContext;
 use xenner_core::{Config, Domain, MAX_VCPUS};
 
+use crate::evtchn::Doorbell;
 use crate::kvm::CpuidTable;
 use crate::memory::{MemError, Memory};
 use crate::shared::Shared;
@@ -41,8 +41,8 @@ pub struct Outside {
     memory: Memory,
     vm: Arc<VmFd>,
     cpuid: CpuidTable,
-    /// Eventfds of the ports the host has bound.
-    doorbells: Mutex<Vec<(u32, EventFd)>>,
+    /// The ports the host has bound.
+    pub doorbell: Doorbell,
     /// What each virtual CPU is asked by others.
     asked: [Asked; MAX_VCPUS],
     context: Box<VcpuGuestContext>,
@@ -85,7 +85,7 @@ impl Outside {
             memory: shared.memory.clone(),
             vm,
             cpuid,
-            doorbells: Mutex::new(Vec::new()),
+            doorbell: Doorbell::default(),
             asked: std::array::from_fn(|_| Asked {
                 place: AtomicU32::new(0),
                 flush: AtomicU64::new(0),
@@ -96,19 +96,6 @@ impl Outside {
         let mut machine = machine::HostMachine::new(&outside, 0);
         xenner_core::domain::start(&mut machine, &outside.domain);
         Arc::new(outside)
-    }
-
-    /// Has `fd` signalled when the guest notifies `port`.
-    pub fn bind(&self, port: u32, fd: EventFd) {
-        if let Ok(mut doorbells) = self.doorbells.lock() {
-            doorbells.push((port, fd));
-        }
-    }
-
-    fn is_bound(&self, port: u32) -> bool {
-        self.doorbells
-            .lock()
-            .is_ok_and(|doorbells| doorbells.iter().any(|(bound, _)| *bound == port))
     }
 
     /// Where the host marks ports for the guest: `Doorbells::to_guest`.

@@ -442,3 +442,90 @@ proptest! {
         prop_assert_eq!(rig.card.counter("tx_errors") + rig.card.counter("rx_drops"), 0);
     }
 }
+
+/// Two guests with a cable between their cards, which is a socket with little room.
+#[test]
+fn two_guests_by_a_socket() {
+    let (a, b) = pv_netdev::pair(Offloads::ALL).unwrap();
+    let mut guests: Vec<_> = [a, b]
+        .into_iter()
+        .map(|link| {
+            let host = LoopbackHost::new(FrontQueue::PAGES);
+            let queue = FrontQueue::new(&host, false, 256).unwrap();
+            let spec = VifSpec::new(LoopbackHost::GUEST, 0);
+            let mut card = Card::new(&host, spec, vec![link]);
+            card.connect(&Wanted::ALL, &[queue.refs]).unwrap();
+            (card, queue)
+        })
+        .collect();
+    let frame = TxFrame {
+        csum_blank: true,
+        data_validated: true,
+        gso: Some(GsoInfo {
+            v6: false,
+            size: 1448,
+        }),
+    };
+    const COUNT: usize = 500;
+    let len = |n: usize| 2000 + n * 97 % 60_000;
+    let (mut sent, mut got) = (0, 0);
+    let (first, second) = guests.split_at_mut(1);
+    let ((card, from), (peer, to)) = (&mut first[0], &mut second[0]);
+    until(|| {
+        while sent < COUNT {
+            let bytes = tcp(false, &vec![sent as u8; len(sent)]);
+            let cuts = vec![4096; (bytes.len() - 1) / 4096];
+            if from.send(&frame, &bytes, &cuts, 0).is_err() {
+                break;
+            }
+            sent += 1;
+        }
+        from.tx.publish().unwrap();
+        from.reclaim().unwrap();
+        while let Some((frame, bytes)) = to.recv().unwrap() {
+            let sent = tcp(false, &vec![got as u8; len(got)]);
+            assert_eq!(unsummed(&bytes), sent);
+            assert_eq!(frame.gso.map(|gso| gso.size), Some(1448));
+            got += 1;
+        }
+        to.rx.publish().unwrap();
+        got == COUNT
+    });
+    for name in ["tx_errors", "tx_drops", "rx_errors", "rx_drops"] {
+        assert_eq!(card.counter(name) + peer.counter(name), 0, "{name}");
+    }
+    assert_eq!(peer.counter("rx_gso_packets"), COUNT as u64);
+}
+
+/// A front end ends its grants as soon as it sees the answer, and must not be let down.
+#[test]
+fn pages_are_unmapped_before_the_answer() {
+    use pv_ring::GrantAccess;
+    let mut rig = Setup {
+        buffers: 100,
+        ..Default::default()
+    }
+    .start();
+    let frame = TxFrame::default();
+    for round in 0..100u16 {
+        rig.q().send(&frame, &plain(60), &[], 0).unwrap();
+        rig.q().tx.publish().unwrap();
+        until(|| rig.q().reclaim().unwrap().0 == 1);
+        // The only page this front end sends from so far.
+        if round == 99 {
+            let gref = rig.queues[0].tx_gref(0);
+            assert!(rig.host.end(gref), "still mapped for transmission");
+        }
+        let info = plain_info();
+        let bytes = plain(60);
+        rig.wires[0].push(Frame { bytes, info });
+        let queue = &mut rig.queues[0];
+        let mut got = None;
+        until(|| {
+            got = queue.rx.recv().unwrap();
+            got.is_some()
+        });
+        let gref = got.unwrap().pieces()[0].buffer.gref;
+        assert!(rig.host.end(gref), "still mapped for reception");
+    }
+}

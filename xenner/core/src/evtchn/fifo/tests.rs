@@ -8,6 +8,7 @@ use xen_sys::xen::DOMID_SELF;
 
 use super::super::{event_channel_op, port_pending};
 use super::*;
+use crate::Physical as _;
 use crate::fake::{Fake, FakeMachine};
 
 /// The frames the guest gives: control blocks, and the event array.
