@@ -1,13 +1,16 @@
 //! What a kernel needs of modules and devices before a program can use them.
 
 use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, setsockopt,
+    socket, sockopt,
 };
-use std::os::fd::AsRawFd;
+use nix::sys::time::TimeVal;
 
 use crate::{Context, Failure};
 
@@ -15,7 +18,7 @@ use crate::{Context, Failure};
 const KERNEL_GROUP: u32 = 1;
 
 /// Loads the modules the initial file system names, in its order; none where it
-/// names none.
+/// names none. Drivers of buses this machine lacks refuse, and are left out.
 pub fn load() -> Result<(), Failure> {
     let Ok(script) = fs::read_to_string("/modules/load") else {
         return Ok(());
@@ -25,10 +28,16 @@ pub fn load() -> Result<(), Failure> {
         .filter_map(|line| line.strip_prefix("insmod "))
     {
         let image = File::open(path).context(path)?;
-        finit_module(image, c"", ModuleInitFlags::empty()).context(path)?;
+        match finit_module(image, c"", ModuleInitFlags::empty()) {
+            Err(Errno::ENODEV) => {}
+            loaded => loaded.context(path)?,
+        }
     }
     Ok(())
 }
+
+/// How long the kernel may take from one device found to the next.
+const PATIENCE: TimeVal = TimeVal::new(60, 0);
 
 /// Waits until a device the kernel is about to find has its file.
 pub fn await_file(path: &Path) -> Result<(), Failure> {
@@ -40,9 +49,11 @@ pub fn await_file(path: &Path) -> Result<(), Failure> {
     )
     .context("socket for uevents")?;
     bind(events.as_raw_fd(), &NetlinkAddr::new(0, KERNEL_GROUP)).context("bind for uevents")?;
+    setsockopt(&events, sockopt::ReceiveTimeout, &PATIENCE).context("SO_RCVTIMEO")?;
     let mut event = [0; 8192];
     while !path.exists() {
-        recv(events.as_raw_fd(), &mut event, MsgFlags::empty()).context("uevent")?;
+        recv(events.as_raw_fd(), &mut event, MsgFlags::empty())
+            .context(&format!("waiting for {}", path.display()))?;
     }
     Ok(())
 }

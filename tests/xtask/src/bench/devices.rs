@@ -178,7 +178,7 @@ xenstore-write "$XENBUS_PATH/hotplug-status" connected
 "#;
 const VIF_SCRIPT: &str = r#"#!/bin/sh
 [ "$1" = online ] || exit 0
-brctl addif "$bridge" "$vif"
+brctl addif "$(xenstore-read "$XENBUS_PATH/bridge")" "$vif"
 ip link set "$vif" up
 xenstore-write "$XENBUS_PATH/hotplug-status" connected
 "#;
@@ -188,7 +188,10 @@ fn on_xen(kernel: &KernelFiles, qdisk: bool) -> Result<String> {
     if qdisk {
         let package = Cache::open()?.package("qemu-system-xen")?;
         let program = "/usr/libexec/xen-qemu-system-i386";
-        spec = spec.program(package.path(program), program);
+        let keys = "/usr/share/qemu/keymaps/en-us";
+        spec = spec
+            .program(package.path(program), program)
+            .file(keys, keys);
     }
     // As the other hosts, and as `spec-ctrl=no` for Xen.
     let shell = Shell::boot(rig_x::prepare(&spec, "mitigations=off")?)?;
@@ -238,8 +241,10 @@ fn on_qemu(kernel: &KernelFiles, vhost: bool) -> Result<String> {
     let append = append("ttyS0", Some("vda"), true);
     let vhost = if vhost { "on" } else { "off" };
     let command = format!(
-        "ip tuntap add tap0 mode tap vnet_hdr 2>/dev/null || ip tuntap add tap0 mode tap
-         brctl addif {BRIDGE} tap0 && ip link set tap0 up
+        "set -e
+         tunctl -t tap0
+         brctl addif {BRIDGE} tap0
+         ip link set tap0 up
          exec timeout {limit} qemu-system-x86_64 -M q35,accel=kvm -cpu host -m {MEMORY_MIB} -smp 1 \
          -nodefaults -no-user-config -display none -serial stdio -no-reboot -L /usr/share/qemu \
          -kernel /tmp/vmlinuz -initrd /tmp/initrd -append {append} \
@@ -269,7 +274,7 @@ pub fn table(release: &str, columns: &Columns) -> String {
         let ours = ours.and_then(|(_, figures)| figures.get(name));
         for (server, figures) in columns {
             let Some(&figure) = figures.get(name) else {
-                line += &format!("{:>22}", "-");
+                line += &format!("{:>14}{:8}", "-", "");
                 continue;
             };
             let ratio = ours
@@ -278,7 +283,7 @@ pub fn table(release: &str, columns: &Columns) -> String {
             let ratio = ratio.unwrap_or_default();
             line += &format!("{:>14}{ratio:>8}", grouped(figure));
         }
-        lines.push(line);
+        lines.push(line.trim_end().into());
     }
     lines.join("\n") + "\n"
 }
