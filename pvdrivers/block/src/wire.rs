@@ -178,8 +178,8 @@ pub(crate) enum BackSlots<P> {
 impl<P: SharedPage> BackSlots<P> {
     pub(crate) fn attach(page: P, abi: Abi) -> Result<Self, RingError> {
         Ok(match abi {
-            Abi::X86_64 => Self::X86_64(pv_ring::BackRing::attach(page)?),
-            Abi::X86_32 => Self::X86_32(pv_ring::BackRing::attach(page)?),
+            Abi::X86_64 => Self::X86_64(pv_ring::BackRing::attach_noting(page)?),
+            Abi::X86_32 => Self::X86_32(pv_ring::BackRing::attach_noting(page)?),
         })
     }
 

@@ -515,3 +515,24 @@ fn a_front_end_may_die_at_any_moment_and_come_back() {
     assert_eq!(device.back.stats().stats().queues.len(), 0);
     assert!(device.failures.try_recv().is_err());
 }
+
+/// What a killed process left in the ring may have been answered already.
+#[test]
+fn a_ring_is_taken_over_if_it_holds_what_is_unanswered() {
+    let (_, mut device) = connected(INFO, Shape::default());
+    write(&mut device, 0, 1).unwrap();
+    device.back.disconnect();
+    device.queues[0].submit(&Command::Flush, 5).unwrap();
+    device.queues[0].publish().unwrap();
+    device.connect().unwrap();
+    assert_eq!(device.queues[0].wait().unwrap().tag, 5);
+
+    device.back.disconnect();
+    device.queues[0].submit(&Command::Flush, 6).unwrap();
+    device.queues[0].publish().unwrap();
+    // As of a back end that had taken three requests and answered two.
+    device.rings[0].page().store_u32(60, 3);
+    let error = device.connect().unwrap_err();
+    assert!(error.0.contains("was killed"), "{error}");
+    assert_eq!(device.host.mappings(), 0);
+}

@@ -39,6 +39,9 @@ pub(crate) struct MediaFile {
     direct: Option<Direct>,
     block: Option<BlockDevice>,
     writable: bool,
+    /// What holds the locks: a description that no ring knows, since a ring keeps its files open
+    /// for a while after the process has ended.
+    lock: Option<File>,
     #[cfg(test)]
     pub(crate) record: Option<record::Record>,
 }
@@ -78,12 +81,10 @@ impl MediaFile {
             )(why));
         }
         waits(&buffered).map_err(error("set flags of", path))?;
-        if mode.lock && !lock::take(&buffered, mode.write).map_err(error("lock", path))? {
-            return Err(MediumError::InUse {
-                path: path.to_owned(),
-                write: mode.write,
-            });
-        }
+        let lock = match mode.lock {
+            true => Some(Self::lock(path, mode.write, opener)?),
+            false => None,
+        };
         let direct = mode
             .direct
             .then(|| Direct::open(path, mode.write, block, opener));
@@ -93,9 +94,22 @@ impl MediaFile {
             direct: direct.flatten(),
             block,
             writable: mode.write,
+            lock,
             #[cfg(test)]
             record: None,
         })
+    }
+
+    fn lock(path: &Path, write: bool, opener: &dyn Opener) -> Result<File, MediumError> {
+        let file = opener.open(path, false);
+        let file = file.map_err(MediumError::file("open", path))?;
+        match lock::take(&file, write).map_err(MediumError::file("lock", path))? {
+            true => Ok(file),
+            false => Err(MediumError::InUse {
+                path: path.to_owned(),
+                write,
+            }),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -204,8 +218,11 @@ impl MediaFile {
         self.buffered.sync_data()
     }
 
-    /// Sets the size of a file.
+    /// Sets the size of a file. A block device has no more room than it has.
     pub(crate) fn set_size(&self, size: u64) -> io::Result<()> {
+        if self.block.is_some() {
+            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        }
         #[cfg(test)]
         let _noted = self.record.as_ref().map(|r| r.size(size));
         self.buffered.set_len(size)
@@ -236,7 +253,7 @@ impl MediaFile {
 
 impl Drop for MediaFile {
     fn drop(&mut self) {
-        lock::release(&self.buffered);
+        self.lock.iter().for_each(lock::release);
     }
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod chain;
 mod packed;
 mod qcow2;
 mod queue;
+mod tables;
 pub(crate) mod vhd;
 pub(crate) mod vmdk;
 

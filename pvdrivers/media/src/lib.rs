@@ -3,6 +3,19 @@
 //! Begin with [`Disk`]. A back end's queue takes a [`Queue`] of the disk, gives it [`Request`]s whose
 //! buffers are guest memory, and gets each back as a [`Done`]. Nothing here copies data that the
 //! medium can take from where it is.
+//!
+//! - [`MediumSpec`] says what is wanted, an [`Opener`] has the files: [`Paths`] opens them,
+//!   [`FileMap`] has them from outside of a sandbox, [`needed`] tells which those are, [`syscalls`]
+//!   what the sandbox has to let through.
+//! - Raw files and block devices: io_uring, past the page cache if asked, threads where there is no
+//!   io_uring.
+//! - qcow2: read and written; data straight between its place in the file and lent memory, metadata
+//!   in an order that survives power cuts. VHD and VMDK: read (fixed VHD also written).
+//! - Network block devices: a client.
+//! - [`Disk::null`] for measurements; [`Blocking`] and [`Memory`] for tools and tests.
+//!
+//! Images and servers are not trusted: what they say is checked before it is believed, and an image
+//! that is damaged is refused.
 
 #![deny(unsafe_code)]
 
@@ -21,6 +34,7 @@ mod raw;
 mod slots;
 mod spec;
 mod sys;
+pub mod syscalls;
 
 use std::io;
 use std::os::fd::BorrowedFd;

@@ -27,4 +27,7 @@ pub enum RingError {
     /// this response could answer.
     #[error("No free slot in the ring")]
     Full,
+    /// The former back end was killed between responses: what is left is not what is unanswered.
+    #[error("The former back end was killed with some requests answered and others not")]
+    Abandoned,
 }

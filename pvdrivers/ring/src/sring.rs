@@ -228,7 +228,16 @@ pub struct BackRing<P, Req, Rsp> {
     /// Responses published.
     rsp_prod: u32,
     req_cons: u32,
+    /// How many requests were taken, as far as the page tells; `None`: it is not to tell.
+    noted: Option<u32>,
 }
+
+/// A note of the back end's in the padding before the slots, which front ends clear with the ring
+/// and use for nothing (`struct sring`): a mark that says that it is there, and then how many
+/// requests were taken when the last response was written.
+const NOTE_MARK: usize = SRING_RING - 8;
+const NOTE_TAKEN: usize = SRING_RING - 4;
+const MARK: u32 = u32::from_le_bytes(*b"xtbk");
 
 impl<P: SharedPage, Req: Slot, Rsp: Slot> BackRing<P, Req, Rsp> {
     /// Takes over the back end's side where the page says it stands: at the last response. Requests
@@ -246,7 +255,34 @@ impl<P: SharedPage, Req: Slot, Rsp: Slot> BackRing<P, Req, Rsp> {
             rsp_prod_pvt: rsp_prod,
             rsp_prod,
             req_cons: rsp_prod,
+            noted: None,
         })
+    }
+
+    /// As [`attach`](Self::attach), for a ring that is to outlive its back end: a note is kept in the
+    /// page, and a former one heeded.
+    ///
+    /// Responses come in any order and overwrite requests. So when a back end is killed with
+    /// responses written to some of the requests it has taken, what is left in the ring is not
+    /// what is unanswered: to take it again could do what was done and lose what was not. Where all
+    /// that was taken is answered, or no response was written since, the ring is as good as any.
+    ///
+    /// A front end can forge the note, for its own harm.
+    ///
+    /// # Errors
+    /// As [`attach`](Self::attach); [`RingError::Abandoned`].
+    pub fn attach_noting(page: P) -> Result<Self, RingError> {
+        let mut back = Self::attach(page)?;
+        let page = &back.ring.page;
+        let left = page.load_u32(NOTE_TAKEN).wrapping_sub(back.rsp_prod);
+        let noted = page.load_u32(NOTE_MARK) == MARK;
+        if noted && (1..=back.ring.slots).contains(&left) {
+            return Err(RingError::Abandoned);
+        }
+        page.store_u32(NOTE_TAKEN, back.rsp_prod);
+        page.store_u32(NOTE_MARK, MARK);
+        back.noted = Some(back.rsp_prod);
+        Ok(back)
     }
 
     /// Slots of the ring.
@@ -301,6 +337,11 @@ impl<P: SharedPage, Req: Slot, Rsp: Slot> BackRing<P, Req, Rsp> {
     pub fn push(&mut self, response: &Rsp) -> Result<(), RingError> {
         if self.in_flight() == 0 {
             return Err(RingError::Full);
+        }
+        // Before the response: from now on the ring does not hold all that is unanswered.
+        if self.noted.is_some_and(|noted| noted != self.req_cons) {
+            self.ring.page.store_u32(NOTE_TAKEN, self.req_cons);
+            self.noted = Some(self.req_cons);
         }
         self.ring.write(self.rsp_prod_pvt, response);
         self.rsp_prod_pvt = self.rsp_prod_pvt.wrapping_add(1);

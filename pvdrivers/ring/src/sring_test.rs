@@ -127,6 +127,46 @@ fn unanswered_requests_are_taken_again_after_attach() {
     assert_eq!(again.pop().unwrap(), Some(request(2)));
 }
 
+/// A back end that takes two requests, answers one of them, and is killed at some point.
+#[test]
+fn a_ring_is_not_taken_over_in_the_midst_of_answers() {
+    for (taken, answered, published, abandoned) in [
+        (0, 0, false, false),
+        (2, 0, false, false),
+        (2, 1, false, true),
+        (2, 1, true, true),
+        (2, 2, false, true),
+        (2, 2, true, false),
+        (1, 1, true, false),
+    ] {
+        let page = WordPage::new();
+        let mut front = Front::init(&page).unwrap();
+        let mut back = Back::attach_noting(&page).unwrap();
+        for id in 0..2 {
+            front.push(&request(id)).unwrap();
+        }
+        let _ = front.publish();
+        for _ in 0..taken {
+            back.pop().unwrap().unwrap();
+        }
+        for id in 0..answered {
+            back.push(&response(id)).unwrap();
+        }
+        if published {
+            let _ = back.publish();
+        }
+        let again = Back::attach_noting(&page);
+        assert_eq!(again.is_err(), abandoned, "{taken} {answered} {published}");
+        match again {
+            Ok(mut again) => {
+                let left = std::iter::from_fn(|| again.pop().unwrap()).count();
+                assert_eq!(left, 2 - usize::from(answered));
+            }
+            Err(error) => assert_eq!(error, RingError::Abandoned),
+        }
+    }
+}
+
 #[test]
 fn two_threads_lose_no_wake_up() {
     const COUNT: u16 = 20_000;

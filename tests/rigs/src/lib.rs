@@ -17,6 +17,7 @@ pub mod debian;
 mod error;
 pub mod guest;
 pub mod initramfs;
+pub mod live;
 pub mod packages;
 pub mod qemu;
 mod rig;

@@ -6,7 +6,7 @@ mod common;
 use std::process::{Command, Stdio};
 
 use common::{Case, End, LIMIT, assert_sound, cases};
-use xenner_rigs::guest;
+use xenner_rigs::guest::{self, Verdict};
 use xenner_rigs::packages::Cache;
 use xenner_rigs::rig_l::{self, Kvm};
 use xenner_rigs::xenner::{self, Guest};
@@ -32,8 +32,9 @@ fn guest_of(case: &Case, kernel: &str, initrd: &str) -> Guest {
     }
 }
 
-/// What does not always hold on an emulated SVM: with several virtual CPUs a
-/// watchpoint is missed now and then. Whether by it or by xenner is not known.
+/// What does not always hold on the emulated processor: it misses a watchpoint
+/// now and then, with a plain Linux as the guest, too (docs/differences.md). It
+/// does not miss every one.
 const EMULATED_LIMITS: &[&str] = &["watchpoint"];
 
 #[test]
@@ -44,7 +45,7 @@ fn kernels_boot_in_rig_k() {
     let mut spec = RigSpec::default().program(xenner::build().expect("xenner"), "/usr/bin/xenner");
     spec.memory_mib = largest + 2048;
     let mut rig = RigK::boot(&spec).expect("rig K");
-    let mut wrong = Vec::new();
+    let (mut wrong, mut always_missed) = (Vec::new(), true);
     for case in cases {
         case.provide(&rig.shell, &cache);
         // Off the shared directory: xenner's sandbox allows files by inode, and
@@ -55,10 +56,17 @@ fn kernels_boot_in_rig_k() {
             LIMIT.as_secs()
         );
         let output = rig.run(&limited, LIMIT * 2).expect("the rig answers");
-        let limits = if case.vcpus > 1 { EMULATED_LIMITS } else { &[] };
-        wrong.extend(case.judge(&output.text, Some(output.status), status(case.end), limits));
+        always_missed &= Verdict::read(&output.text)
+            .is_none_or(|verdict| verdict.failed_beyond(&[]).join("\n").contains("watchpoint"));
+        wrong.extend(case.judge(
+            &output.text,
+            Some(output.status),
+            status(case.end),
+            EMULATED_LIMITS,
+        ));
     }
     assert_sound(&wrong);
+    assert!(!always_missed, "every guest missed its watchpoint");
 }
 
 /// What does not hold on a KVM without hardware virtualisation: its ring 3 has

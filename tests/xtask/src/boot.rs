@@ -108,7 +108,7 @@ fn files(arguments: &Arguments) -> Result<Option<(PathBuf, Initrd)>> {
     Ok(Some((kernel, Initrd { path, _dir: dir })))
 }
 
-fn here(program: &Path, arguments: &[String]) -> Result<ExitCode> {
+pub(crate) fn here(program: &Path, arguments: &[String]) -> Result<ExitCode> {
     eprintln!("{} {}", program.display(), arguments.join(" "));
     let status = Command::new(program)
         .args(arguments)

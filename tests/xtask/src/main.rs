@@ -3,6 +3,7 @@
 
 mod bench;
 mod boot;
+mod debian;
 mod licences;
 mod rig;
 mod test;
@@ -31,6 +32,8 @@ enum Chore {
     Test(test::Arguments),
     /// Boot Debian's kernel as a PV guest of xenner, with a shell on the terminal
     Boot(boot::Arguments),
+    /// Boot a Debian system from a disk, with a network, to its login prompt
+    Debian(debian::Arguments),
     /// Measure a guest's system calls on the bare machine, on Xen and on xenner
     Bench(bench::Arguments),
     /// Test every kernel, vCPU count and memory size, more random cases, and measure
@@ -51,6 +54,7 @@ fn run() -> Result<ExitCode> {
         Chore::Nightly => test::nightly(),
         Chore::Test(arguments) => test::main(&arguments),
         Chore::Boot(arguments) => boot::main(&arguments),
+        Chore::Debian(arguments) => debian::main(&arguments),
         Chore::Bench(arguments) => bench::main(&arguments),
         Chore::Rig(arguments) => rig::main(&arguments),
     }

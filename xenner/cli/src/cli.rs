@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -8,6 +9,7 @@ use crate::console::backend::ConsoleSpec;
 use crate::sandbox;
 use crate::spec::{Action, MemorySize};
 use crate::status::Status;
+use crate::top::{SortKey, parse_delay};
 
 /// Runs Xen PV guests on KVM, without Xen.
 ///
@@ -120,11 +122,33 @@ start.cpu_ns the processor time its process had used by then.
 Each queue of a connected device has its counters, and its latencies as quantiles: half of all
 requests took no longer than p50, 99 in a hundred than p99, 999 in a thousand than p99.9.
 
+With --prometheus the output is for node_exporter's textfile collector, or whatever else reads
+Prometheus' text format. The same text is at /metrics of a domain's control.sock, by HTTP.
+docs/statistics.md has all names and what they mean.
+
 Examples:
   xenner stats web
   xenner stats --json web | jq .counters
-  xenner stats --json web | jq '.devices[].queues[].counters.read_bytes'")]
+  xenner stats --json web | jq '.devices[].queues[].counters.read_bytes'
+  xenner stats --all --prometheus > xenner.prom.new && mv xenner.prom.new xenner.prom
+  curl --unix-socket /run/xenner/web/control.sock http://localhost/metrics")]
     Stats(StatsArgs),
+    /// Show what all domains do, as they do it
+    #[command(after_long_help = "\
+Keys: q leaves; arrows choose a domain, Enter opens it into its vCPUs, disks and network cards, and
+a device into its queues; S sorts by the next column; V, B and N show vCPUs, block devices and
+networks of every domain; D sets the delay; ? lists them all.
+
+Rates are per second between two looks. RDp99 and WRp99 are the times that 99 in 100 of the reads
+and writes of disks answered in between did not exceed; a disk's line has p50/p99/p99.9. With
+--batch the first look is not printed, so that everything has rates.
+
+Examples:
+  xenner top
+  xenner top --sort read-latency --disks
+  xenner top --batch --iterations 10 --delay 1 > top.txt
+  xenner top --batch --json -i 1 -d 1 | jq '.domains[] | {name, cpu_percent}'")]
+    Top(TopArgs),
     /// Attach a disk to a running domain
     #[command(after_long_help = DISK_HELP)]
     BlockAttach(AttachArgs),
@@ -339,7 +363,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub symbols: Option<PathBuf>,
 
-    /// Write how the domain ended to this file, as JSON
+    /// Write how the domain ended to this file, as JSON, with its counters at that time
     #[arg(long, value_name = "FILE", conflicts_with = "detach")]
     pub report: Option<PathBuf>,
 
@@ -417,10 +441,49 @@ pub struct SysrqArgs {
 #[derive(Debug, Args)]
 pub struct StatsArgs {
     /// The name of the domain
-    pub name: String,
+    #[arg(required_unless_present = "all")]
+    pub name: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Print the text format of Prometheus
+    #[arg(long, conflicts_with = "json")]
+    pub prometheus: bool,
+    /// All domains that run
+    #[arg(long, requires = "prometheus", conflicts_with = "name")]
+    pub all: bool,
+}
+
+/// Arguments of `top`.
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    /// Print lines instead of using the terminal
+    #[arg(short, long)]
+    pub batch: bool,
+    /// How often to print [default: for ever]
+    #[arg(short, long, value_name = "N", requires = "batch")]
+    pub iterations: Option<u64>,
+    /// Seconds between two looks
+    #[arg(short, long, value_name = "SECONDS", default_value = "3", value_parser = parse_delay)]
+    pub delay: Duration,
+    /// Print a line of JSON a time
+    #[arg(long, requires = "batch")]
+    pub json: bool,
+    /// What to sort by, the greatest first (names from A)
+    #[arg(short, long, value_name = "KEY", default_value = "cpu")]
+    pub sort: SortKey,
+    /// Turn the order round
+    #[arg(short, long)]
+    pub reverse: bool,
+    /// Show the vCPUs of every domain
+    #[arg(short, long)]
+    pub vcpus: bool,
+    /// Show the disks of every domain
+    #[arg(short = 'x', long, visible_alias = "vbds")]
+    pub disks: bool,
+    /// Show the network cards of every domain
+    #[arg(short, long)]
+    pub networks: bool,
 }
 
 /// Arguments of `block-attach`.

@@ -455,6 +455,8 @@ impl House<'_> {
         let mut exit = machine
             .run()
             .map_err(|error| Failure::new(Status::Failed, error.to_string()))?;
+        let stats = machine.control().stats();
+        self.sender.send(&Event::Ended(Box::new(stats)));
         if let DomainExit::Crash(report) = &mut exit {
             match &self.plan.symbols {
                 Some(symbols) => report.symbolise(|address| symbols.name_of(address)),
@@ -530,12 +532,14 @@ impl House<'_> {
             _ => RunState::Shutdown,
         };
         let name = life.live.name();
+        // Before anybody hears of it and asks.
+        life.live.keep(state);
         self.notice(format!(
             "Domain {name} is kept for inspection until: xenner destroy {name}"
         ));
         let word = exit.word();
         let body = move || {
-            life.live.keep(state);
+            life.live.await_stop();
             life.live.release();
             drop(machine);
             end(&mut life, word);

@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::crash::CrashReport;
+use crate::machine::Stats;
 use crate::status::Status;
 
 /// What the domain says to the foreground.
@@ -33,6 +34,8 @@ pub enum Event {
         /// Why and where.
         report: Box<CrashReport>,
     },
+    /// The machine has stopped: its counters then. A restart begins anew.
+    Ended(Box<Stats>),
     /// The domain is gone.
     Finished {
         /// How, as an exit status.

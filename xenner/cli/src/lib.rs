@@ -27,6 +27,7 @@ pub mod kallsyms;
 pub mod kvm;
 pub mod live;
 pub mod machine;
+pub mod metrics;
 pub mod program;
 pub mod restart;
 pub mod run;
@@ -34,6 +35,8 @@ pub mod rundir;
 pub mod sandbox;
 pub mod spec;
 pub mod status;
+pub mod survey;
 pub mod symbols;
 #[allow(unsafe_code, reason = "the only module with unsafe code")]
 mod sys;
+pub mod top;

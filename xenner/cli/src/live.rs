@@ -82,10 +82,14 @@ impl Live {
         self.lock().control = None;
     }
 
-    /// Keeps the ended machine until somebody destroys it.
+    /// The ended machine is kept from now on.
     pub fn keep(&self, run_state: RunState) {
+        self.lock().phase = Phase::Kept(run_state);
+    }
+
+    /// Waits until somebody destroys it.
+    pub fn await_stop(&self) {
         let mut state = self.lock();
-        state.phase = Phase::Kept(run_state);
         while !state.stop {
             state = self
                 .changed

@@ -32,8 +32,9 @@ use crate::run::Foreground;
 use crate::rundir::Base;
 use crate::spec::{DomainSpec, Kernel};
 use crate::status::{Failure, Status};
+use crate::survey::survey;
 use crate::symbols::Symbols;
-use crate::{check, config, docs, image, run};
+use crate::{check, config, docs, image, metrics, run, top};
 
 /// How long a core file may take.
 const DUMP_PATIENCE: Duration = Duration::from_secs(3600);
@@ -82,7 +83,9 @@ fn perform(cli: Cli, launcher: &dyn Launcher) -> Result<Status, Failure> {
             &arguments.name,
             Order::Sysrq { key: arguments.key },
         ),
+        Command::Stats(arguments) if arguments.prometheus => prometheus(&base()?, &arguments),
         Command::Stats(arguments) => stats(&base()?, &arguments),
+        Command::Top(arguments) => top::run(base()?, &arguments),
         Command::BlockAttach(arguments) => {
             commands::block_attach(&base()?, &arguments.name, &arguments.spec)
         }
@@ -379,8 +382,31 @@ fn duration(seconds: u64) -> String {
     }
 }
 
+fn prometheus(base: &Base, arguments: &StatsArgs) -> Result<Status, Failure> {
+    let Some(name) = &arguments.name else {
+        return prometheus_of_all(base);
+    };
+    let mut connection = connect(base, name)?;
+    let info: Info = connection.call(Order::Info, &[], Some(PATIENCE))?;
+    let stats: Stats = connection.call(Order::Stats, &[], Some(PATIENCE))?;
+    print(&metrics::text([(&info, &stats)]))
+}
+
+/// A domain that does not answer is named on standard error, and the others are told of.
+fn prometheus_of_all(base: &Base) -> Result<Status, Failure> {
+    let seen = survey(base)?;
+    for trouble in seen.iter().filter_map(|seen| seen.trouble.as_ref()) {
+        eprintln!("xenner: {trouble}");
+    }
+    let told = seen
+        .iter()
+        .filter_map(|seen| Some((seen.info.as_ref()?, seen.stats.as_ref()?)));
+    print(&metrics::text(told))
+}
+
 fn stats(base: &Base, arguments: &StatsArgs) -> Result<Status, Failure> {
-    let stats: Stats = connect(base, &arguments.name)?.call(Order::Stats, &[], Some(PATIENCE))?;
+    let name = arguments.name.as_deref().unwrap_or_default();
+    let stats: Stats = connect(base, name)?.call(Order::Stats, &[], Some(PATIENCE))?;
     if arguments.json {
         return print_json(&stats);
     }

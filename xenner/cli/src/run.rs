@@ -205,6 +205,9 @@ impl<'a> Front<'a> {
                 self.report
                     .insert("crash".into(), serde_json::json!(report));
             }
+            Some(Event::Ended(stats)) => {
+                self.report.insert("stats".into(), serde_json::json!(stats));
+            }
             Some(Event::Finished { status, message }) => self.last = Some((status, message)),
             None => self.last = Some(self.died()),
         }

@@ -330,12 +330,16 @@ const FILE_IO: &[libc::c_long] = &[
     libc::SYS_pwritev2,
 ];
 
-/// Using a ring that is there. What it can do is what its owner may: no call is made by it that
-/// opens a file, since Landlock has taken those away.
-const URING: &[libc::c_long] = &[libc::SYS_io_uring_enter];
+/// Using a ring that is there. No filter sees what is asked for through one, opening a file among
+/// it: that is for Landlock to refuse.
+const URING: &[libc::c_long] = &[
+    libc::SYS_io_uring_enter,
+    // When a ring goes away it lets go of its files.
+    libc::SYS_io_uring_register,
+];
 
 /// Making one.
-const URING_SETUP: &[libc::c_long] = &[libc::SYS_io_uring_setup, libc::SYS_io_uring_register];
+const URING_SETUP: &[libc::c_long] = &[libc::SYS_io_uring_setup];
 
 /// Confining threads further.
 const CONFINE: &[libc::c_long] = &[libc::SYS_seccomp];

@@ -232,5 +232,7 @@ impl Drop for Uring {
                 _ => self.in_flight -= self.ring.completion().count(),
             }
         }
+        // The ring itself goes away later than this, and would keep the files open until then.
+        let _ = self.ring.submitter().unregister_files();
     }
 }

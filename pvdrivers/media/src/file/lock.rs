@@ -54,8 +54,7 @@ pub(super) fn take(file: &File, write: bool) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Ends the locks now. A ring that the file was registered with keeps the file open for a moment
-/// after it is gone itself.
+/// Ends the locks now, even if another descriptor shares the description.
 pub(super) fn release(file: &File) {
     let mut all = range(USED, libc::F_UNLCK);
     all.l_len = 2 * (REFUSED - USED);

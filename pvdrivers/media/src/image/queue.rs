@@ -21,8 +21,8 @@ pub(crate) struct ImageQueue<B> {
     engine: Engine,
     pool: Pool,
     slots: Slots<B>,
-    /// Of each slot's request.
-    progress: Vec<Progress>,
+    /// Of each slot's request. Dropped after what uses the image.
+    progress: InProgress,
     runs: Vec<Run>,
     answers: Vec<Answer>,
     /// Answered without a transfer.
@@ -33,8 +33,32 @@ pub(crate) struct ImageQueue<B> {
 #[derive(Debug, Default)]
 struct Progress {
     parts: usize,
-    epoch: usize,
+    /// What the request entered the image in.
+    epoch: Option<usize>,
     error: Option<io::Error>,
+}
+
+/// The requests in the image; what a queue gives up unanswered leaves it too.
+struct InProgress {
+    image: Arc<Image>,
+    requests: Vec<Progress>,
+}
+
+impl InProgress {
+    fn of(&mut self, token: u64) -> &mut Progress {
+        let index = token as usize;
+        if self.requests.len() <= index {
+            self.requests.resize_with(index + 1, Progress::default);
+        }
+        &mut self.requests[index]
+    }
+}
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        let left = self.requests.iter().filter_map(|request| request.epoch);
+        left.for_each(|epoch| self.image.leave(epoch));
+    }
 }
 
 impl<B: IoBuffers> ImageQueue<B> {
@@ -42,11 +66,14 @@ impl<B: IoBuffers> ImageQueue<B> {
         let engine = Engine::new(image.files.clone(), depth, kind)?;
         let pool = Pool::new(image.files.clone(), THREADS, engine.mailbox().clone())?;
         Ok(Self {
+            progress: InProgress {
+                image: image.clone(),
+                requests: Vec::with_capacity(depth),
+            },
             image,
             engine,
             pool,
             slots: Slots::new(depth),
-            progress: Vec::new(),
             runs: Vec::new(),
             answers: Vec::with_capacity(depth),
             instant: Vec::new(),
@@ -108,7 +135,7 @@ impl<B: IoBuffers> ImageQueue<B> {
             at += run.len;
             match run.place {
                 Place::File { file, offset } => {
-                    self.progress[token as usize].parts += 1;
+                    self.progress.of(token).parts += 1;
                     // SAFETY: the slots keep the buffers until all parts have come back, and
                     // outlive the engine.
                     unsafe { self.engine.push(token, file, act, offset, part) }
@@ -117,7 +144,7 @@ impl<B: IoBuffers> ImageQueue<B> {
                 _ => unsafe { sys::zero(&part.collect::<Vec<_>>()) },
             }
         }
-        if self.progress[token as usize].parts == 0 {
+        if self.progress.of(token).parts == 0 {
             self.instant.push(token);
         }
     }
@@ -131,7 +158,7 @@ impl<B: IoBuffers> ImageQueue<B> {
             Operation::Read | Operation::Write => request.buffers.iovecs().to_vec(),
             _ => Vec::new(),
         };
-        self.progress[token as usize].parts = 1;
+        self.progress.of(token).parts = 1;
         let image = self.image.clone();
         self.pool
             .call(token, move || match (operation, image.writer()) {
@@ -147,14 +174,16 @@ impl<B: IoBuffers> ImageQueue<B> {
     }
 
     fn part_done(&mut self, token: u64, result: io::Result<()>, done: &mut Vec<Done<B>>) {
-        let progress = &mut self.progress[token as usize];
+        let progress = self.progress.of(token);
         progress.parts = progress.parts.saturating_sub(1);
         if let Err(error) = result {
             progress.error.get_or_insert(error);
         }
         if progress.parts == 0 {
-            self.image.leave(progress.epoch);
             let result = progress.error.take().map_or(Ok(()), Err);
+            if let Some(epoch) = progress.epoch.take() {
+                self.image.leave(epoch);
+            }
             done.push(self.slots.take(token, result));
         }
     }
@@ -169,16 +198,12 @@ impl<B: IoBuffers> Queue<B> for ImageQueue<B> {
             self.slots.refuse(token, errno);
             return;
         }
-        let index = token as usize;
-        if self.progress.len() <= index {
-            self.progress.resize_with(index + 1, Progress::default);
-        }
-        self.progress[index].epoch = self.image.enter();
+        self.progress.of(token).epoch = Some(self.image.enter());
         match self.find(operation, at, len) {
             Ok(true) => self.transfer(token, operation),
             Ok(false) => self.hand_over(token),
             Err(error) => {
-                self.progress[index].error = Some(error);
+                self.progress.of(token).error = Some(error);
                 self.instant.push(token);
             }
         }

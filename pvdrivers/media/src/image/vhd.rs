@@ -1,11 +1,10 @@
 //! Virtual Hard Disk images (Microsoft's specification of 2006), for reading.
 
-use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use super::bytes::be;
+use super::tables::Tables;
 use super::{Place, Run};
 use crate::MediumError;
 use crate::engine::Files;
@@ -45,7 +44,7 @@ pub(crate) struct Vhd {
     /// What the parent must be.
     parent: Option<Parent>,
     /// Bitmaps of a differencing image that were read.
-    bitmaps: Mutex<HashMap<usize, Vec<u8>>>,
+    bitmaps: Tables<u8>,
     file_size: u64,
 }
 
@@ -179,7 +178,7 @@ impl Vhd {
             block_size,
             blocks,
             parent,
-            bitmaps: Mutex::default(),
+            bitmaps: Tables::default(),
             file_size,
         };
         image.check(path)?;
@@ -246,16 +245,14 @@ impl Vhd {
         if self.parent.is_none() {
             return Ok(Some(Run { place: here, len }));
         }
-        let mut bitmaps = self.bitmaps.lock().unwrap_or_else(PoisonError::into_inner);
-        if !bitmaps.contains_key(&block) {
-            if !wait {
-                return Ok(None);
-            }
+        let bitmap = self.bitmaps.get(block, wait, || {
             let mut bitmap = vec![0; self.bitmap_size() as usize];
             files[self.file].read_at(&mut bitmap, start)?;
-            bitmaps.insert(block, bitmap);
-        }
-        let bitmap = bitmaps.get(&block).map_or(&[][..], Vec::as_slice);
+            Ok(bitmap)
+        })?;
+        let Some(bitmap) = bitmap else {
+            return Ok(None);
+        };
         let is_here = |sector: u64| {
             bitmap
                 .get(sector as usize / 8)

@@ -1,13 +1,12 @@
 //! VMDK images (VMware's "Virtual Disk Format 5.0"), for reading: sparse, stream-optimised and flat
 //! extents.
 
-use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use super::bytes::le;
 use super::packed::Method;
+use super::tables::Tables;
 use super::{Packed, Place, Run};
 use crate::MediumError;
 use crate::engine::Files;
@@ -71,7 +70,7 @@ pub(crate) struct Sparse {
     zero_grains: bool,
     /// Sectors of the grain tables.
     directory: Vec<u32>,
-    tables: Mutex<HashMap<usize, Vec<u32>>>,
+    tables: Tables<u32>,
     pub descriptor: Option<(u64, u64)>,
 }
 
@@ -213,7 +212,7 @@ impl Sparse {
             compressed: flags & COMPRESSED != 0,
             zero_grains: flags & ZERO_GRAINS != 0,
             directory,
-            tables: Mutex::default(),
+            tables: Tables::default(),
             descriptor,
         })
     }
@@ -238,16 +237,14 @@ impl Sparse {
             None | Some(0) => return run(absent),
             Some(sector) => u64::from(*sector),
         };
-        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        if !tables.contains_key(&index) {
-            if !wait {
-                return Ok(None);
-            }
+        let table = self.tables.get(index, wait, || {
             let mut bytes = vec![0; self.per_table as usize * 4];
             files[self.file].read_at(&mut bytes, sector * SECTOR)?;
-            tables.insert(index, numbers(&bytes));
-        }
-        let table = tables.get(&index).map_or(&[][..], Vec::as_slice);
+            Ok(numbers(&bytes))
+        })?;
+        let Some(table) = table else {
+            return Ok(None);
+        };
         let offset = match table.get(entry) {
             None | Some(0) => return run(absent),
             Some(1) if self.zero_grains => return run(Place::Zero),

@@ -140,6 +140,15 @@ impl Model {
     }
 }
 
+/// Whether this process was started by the test whose child it is.
+pub fn is_child() -> bool {
+    let child = std::env::var_os("PV_MEDIA_CHILD").is_some();
+    if !child {
+        eprintln!("skipped: another test runs this in a process of its own");
+    }
+    child
+}
+
 pub fn path(folder: &tempfile::TempDir, name: &str) -> PathBuf {
     folder.path().join(name)
 }

@@ -74,6 +74,15 @@ pub struct Connection {
 impl Connection {
     /// Connects to domain `name`.
     pub fn open(base: &Base, name: &str) -> Result<Connection, ClientError> {
+        Connection::open_within(base, name, PATIENCE)
+    }
+
+    /// As [`Connection::open`], waiting at most `patience` for a place.
+    pub fn open_within(
+        base: &Base,
+        name: &str,
+        patience: Duration,
+    ) -> Result<Connection, ClientError> {
         let no_such = || ClientError::NoSuchDomain {
             name: name.to_owned(),
         };
@@ -86,7 +95,7 @@ impl Connection {
             Ok(pid) => format!(" with: kill -9 {pid}"),
             Err(_) => String::new(),
         };
-        match connect_in_time(&dir.join(CONTROL)) {
+        match connect_in_time(&dir.join(CONTROL), patience) {
             Ok(stream) => Ok(Connection {
                 name: name.to_owned(),
                 pid,
@@ -187,10 +196,10 @@ impl Connection {
 }
 
 /// Connects with a time limit: a domain that is stuck leaves its queue of connections full.
-fn connect_in_time(path: &Path) -> io::Result<UnixStream> {
+fn connect_in_time(path: &Path, patience: Duration) -> io::Result<UnixStream> {
     let flags = SockFlag::SOCK_CLOEXEC;
     let fd: OwnedFd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    let patience = TimeVal::milliseconds(PATIENCE.as_millis() as i64);
+    let patience = TimeVal::milliseconds(patience.as_millis() as i64);
     setsockopt(&fd, sockopt::SendTimeout, &patience)?;
     connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
     Ok(UnixStream::from(fd))

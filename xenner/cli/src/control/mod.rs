@@ -2,9 +2,11 @@
 //!
 //! A request is one line of JSON, `{"version":1,"command":"pause"}`; the answer is one line,
 //! `{"version":1,"result":…}` or `{"version":1,"error":"…"}`. After a successful `console` request
-//! the connection carries raw console bytes in both directions.
+//! the connection carries raw console bytes in both directions. A first line of HTTP instead gets the
+//! domain's metrics, [`http`].
 
 pub mod client;
+pub mod http;
 pub mod server;
 
 use serde::{Deserialize, Serialize};
@@ -19,7 +21,7 @@ pub const VERSION: u32 = 1;
 /// The most descriptors that come with a request: files of an image, or queues of a card.
 pub const MAX_FDS: usize = 64;
 /// The longest request or answer line, in bytes.
-pub const MAX_LINE: usize = 1 << 20;
+pub const MAX_LINE: usize = 16 << 20;
 
 /// A request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

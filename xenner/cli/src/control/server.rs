@@ -16,10 +16,12 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use serde_json::{Value, json};
 
+use super::http::{self, RequestLine};
 use super::{Answer, Attached, Command, MAX_FDS, MAX_LINE, Outcome, Request, VERSION};
 use crate::console::{REPLAY, pump};
 use crate::live::Live;
 use crate::machine::ControlError;
+use crate::metrics;
 use crate::sandbox::{self, Role};
 use crate::sys;
 
@@ -131,9 +133,6 @@ impl Server {
 }
 
 fn accept(stream: UnixStream, clients: &Arc<Clients>, live: &Arc<Live>) {
-    if stream.set_write_timeout(Some(LINE_TIME)).is_err() {
-        return;
-    }
     let Some(seat) = clients.enter() else {
         let message = format!("{MAX_CLIENTS} clients are connected already; try again later");
         let _ = answer(&stream, Err(ControlError(message)));
@@ -153,6 +152,11 @@ fn serve(stream: UnixStream, seat: &Seat, live: &Arc<Live>) {
         fds: Vec::new(),
     };
     while let Some(line) = lines.next() {
+        if let Some(request) = RequestLine::parse(&line) {
+            seat.busy(true);
+            tell_metrics(&mut lines, request, live);
+            return;
+        }
         let request = match parse(&line) {
             Ok(command) => command,
             Err(error) => {
@@ -172,6 +176,20 @@ fn serve(stream: UnixStream, seat: &Seat, live: &Arc<Live>) {
         }
         seat.busy(false);
     }
+}
+
+/// Answers a request in HTTP, once all of its head is there.
+fn tell_metrics(lines: &mut Lines<'_>, request: RequestLine<'_>, live: &Live) {
+    let answer = match lines.skip_head() {
+        Ok(()) => request.answer(|| {
+            let stats = live.stats()?;
+            Ok(metrics::text([(&live.info(), &stats)]))
+        }),
+        Err(Broken::Long) => http::refusal(http::HEAD_TOO_LARGE),
+        Err(Broken::Gone) => return,
+    };
+    // A client that does not take the answer does not want it.
+    let _ = hand_over(lines.stream, &answer);
 }
 
 fn parse(line: &[u8]) -> Result<Command, ControlError> {
@@ -227,7 +245,7 @@ fn perform(command: &Command, live: &Live, mut fds: Vec<OwnedFd>) -> Result<Valu
     }
 }
 
-fn answer(mut stream: &UnixStream, outcome: Result<Value, ControlError>) -> io::Result<()> {
+fn answer(stream: &UnixStream, outcome: Result<Value, ControlError>) -> io::Result<()> {
     let outcome = match outcome {
         Ok(value) => Outcome::Result(value),
         Err(error) => Outcome::Error(error.to_string()),
@@ -238,7 +256,25 @@ fn answer(mut stream: &UnixStream, outcome: Result<Value, ControlError>) -> io::
     })?;
     line.push(b'\n');
     debug_assert!(line.len() <= MAX_LINE);
-    stream.write_all(&line)
+    hand_over(stream, &line)
+}
+
+/// Writes all of `bytes` within [`LINE_TIME`], however little the client takes at a time.
+fn hand_over(mut stream: &UnixStream, mut bytes: &[u8]) -> io::Result<()> {
+    let deadline = Instant::now() + LINE_TIME;
+    while !bytes.is_empty() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_write_timeout(Some(left))?;
+        match stream.write(bytes) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Turns the connection into a console until either side ends.
@@ -281,6 +317,14 @@ fn attach(stream: &UnixStream, live: &Live, keyboard: bool, typed: &[u8]) {
     let _ = stream.shutdown(std::net::Shutdown::Both);
 }
 
+/// Why there is no line.
+enum Broken {
+    /// It is too long.
+    Long,
+    /// The client is gone, or too slow.
+    Gone,
+}
+
 /// Reads request lines and the descriptors that come with them.
 struct Lines<'a> {
     stream: &'a UnixStream,
@@ -291,32 +335,56 @@ struct Lines<'a> {
 impl Lines<'_> {
     /// The next line; `None` when the client is gone, too slow or too verbose.
     fn next(&mut self) -> Option<Vec<u8>> {
+        let patience = match self.bytes.is_empty() {
+            true => IDLE_TIME,
+            false => LINE_TIME,
+        };
+        match self.until(Instant::now() + patience) {
+            Ok(line) => Some(line),
+            Err(Broken::Long) => {
+                let message = "The request is too long".into();
+                let _ = answer(self.stream, Err(ControlError(message)));
+                None
+            }
+            Err(Broken::Gone) => None,
+        }
+    }
+
+    /// Skips what follows the first line of a request in HTTP, up to an empty line.
+    fn skip_head(&mut self) -> Result<(), Broken> {
+        let deadline = Instant::now() + LINE_TIME;
+        let mut length = 0;
+        loop {
+            let line = self.until(deadline)?;
+            length += line.len();
+            if length > http::MAX_HEAD {
+                return Err(Broken::Long);
+            }
+            if line.trim_ascii().is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The next line, if it is there by the deadline and [`LINE_TIME`] after its first byte.
+    fn until(&mut self, mut deadline: Instant) -> Result<Vec<u8>, Broken> {
         self.fds.clear();
-        let mut deadline = Instant::now()
-            + if self.bytes.is_empty() {
-                IDLE_TIME
-            } else {
-                LINE_TIME
-            };
         loop {
             if let Some(end) = self.bytes.iter().position(|&byte| byte == b'\n') {
                 let rest = self.bytes.split_off(end + 1);
-                return Some(std::mem::replace(&mut self.bytes, rest));
+                return Ok(std::mem::replace(&mut self.bytes, rest));
             }
             if self.bytes.len() > MAX_REQUEST {
-                let _ = answer(
-                    self.stream,
-                    Err(ControlError("The request is too long".into())),
-                );
-                return None;
+                return Err(Broken::Long);
             }
             let left = deadline
                 .checked_duration_since(Instant::now())
-                .filter(|d| !d.is_zero())?;
-            self.stream.set_read_timeout(Some(left)).ok()?;
+                .filter(|left| !left.is_zero())
+                .ok_or(Broken::Gone)?;
             let first = self.bytes.is_empty();
-            if self.receive().ok()? == 0 {
-                return None;
+            let timed = self.stream.set_read_timeout(Some(left));
+            if timed.is_err() || !matches!(self.receive(), Ok(1..)) {
+                return Err(Broken::Gone);
             }
             if first {
                 deadline = deadline.min(Instant::now() + LINE_TIME);

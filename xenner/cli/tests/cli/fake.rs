@@ -1,10 +1,12 @@
 //! A machine without a processor: it does what its command line and its console tell it.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use pv_stats::{DeviceStats, Histogram, QueueStats};
 use xenner::console::Console;
 use xenner::crash::{BacktraceFrame, CrashReport, CrashedVcpu, Registers};
 use xenner::dumpcore::{DumpSource, Frame, PAGE_SIZE, VCPU_CONTEXT_SIZE, XenVersion};
@@ -38,6 +40,7 @@ impl Launcher for FakeLauncher {
             deaf: says("deaf"),
             pages: spec.memory.pages(),
             vcpus: spec.vcpus,
+            looks: AtomicU64::new(0),
         });
         Ok(Box::new(FakeMachine {
             control,
@@ -149,6 +152,8 @@ struct FakeControl {
     deaf: bool,
     pages: u64,
     vcpus: u32,
+    /// How often it was asked for counters; its disk reads 4096 bytes each time.
+    looks: AtomicU64,
 }
 
 impl FakeControl {
@@ -202,13 +207,31 @@ impl Control for FakeControl {
                 };
                 self.vcpus as usize
             ],
-            devices: Vec::new(),
             counters: [("console.out_bytes".to_owned(), 42)].into(),
+            devices: vec![disk(self.looks.fetch_add(1, Ordering::Relaxed))],
         }
     }
 
     fn dump_source(&self) -> Result<Box<dyn DumpSource>, ControlError> {
         Ok(Box::new(FakeMemory(self.pages)))
+    }
+}
+
+/// A disk that has read so often.
+fn disk(reads: u64) -> DeviceStats {
+    let latency = Histogram::default();
+    (0..reads).for_each(|_| latency.record(100_000));
+    let mut queue = QueueStats::default();
+    queue.counters.insert("read_requests".into(), reads);
+    queue.counters.insert("read_bytes".into(), reads * 4096);
+    let latency = latency.snapshot();
+    queue.histograms.insert("read_latency_ns".into(), latency);
+    DeviceStats {
+        kind: "vbd".into(),
+        devid: 51712,
+        name: "xvda".into(),
+        state: "connected".into(),
+        queues: vec![queue],
     }
 }
 

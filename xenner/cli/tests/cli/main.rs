@@ -7,6 +7,7 @@ mod fake;
 mod rig;
 mod running;
 mod sandbox;
+mod statistics;
 mod terminal;
 mod usage;
 
@@ -24,6 +25,9 @@ fn main() -> ExitCode {
             return xenner::program::main(arguments, &fake::FakeLauncher);
         }
         Some(first) if first == OsStr::new(sandbox::PROBE) => return sandbox::probe(),
+        Some(first) if first == OsStr::new(statistics::PANIC) => {
+            return statistics::panic_on_screen();
+        }
         _ => {}
     }
     let suites = [
@@ -31,6 +35,7 @@ fn main() -> ExitCode {
         ("running", running::TESTS),
         ("terminal", terminal::TESTS),
         ("sandbox", sandbox::TESTS),
+        ("statistics", statistics::TESTS),
     ];
     let trials = suites
         .into_iter()

@@ -174,7 +174,13 @@ pub struct Terminal {
 impl Terminal {
     /// Runs `command` on a new terminal.
     pub fn run(mut command: Command) -> Terminal {
-        let pty = nix::pty::openpty(None, None).unwrap();
+        let size = nix::pty::Winsize {
+            ws_row: 24,
+            ws_col: 80,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        let pty = nix::pty::openpty(&size, None).unwrap();
         for end in [&pty.master, &pty.slave] {
             // Or the process would keep its own terminal open.
             fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
@@ -223,6 +229,17 @@ impl Terminal {
             let count = self.master.read(&mut buf).unwrap();
             self.seen.extend(&buf[..count]);
         }
+    }
+
+    /// Makes it larger or smaller, and tells the process.
+    pub fn resize(&self, rows: u16, columns: u16) {
+        let status = Command::new("stty")
+            .args(["rows", &rows.to_string(), "cols", &columns.to_string()])
+            .stdin(self.slave.try_clone().unwrap())
+            .status();
+        assert!(status.unwrap().success());
+        // It is not the session's terminal, so the kernel tells nobody.
+        self.signal(Signal::SIGWINCH);
     }
 
     /// Whether the terminal echoes: not in raw mode.

@@ -5,6 +5,8 @@
 //! leaked by a crash and becomes free, if everything in the image is understood.
 
 use super::COMPRESSED;
+use std::collections::HashSet;
+
 use super::header::{Fault, Header, OFFSET};
 use super::refcounts::{MAX_CLUSTERS, Refcounts, decode};
 use crate::MediumError;
@@ -88,11 +90,15 @@ impl Census<'_> {
             self.count(offset, l1.len() as u64 * 8, META)?;
         }
         let mut bytes = vec![0; self.header.cluster_size() as usize];
+        let mut seen = HashSet::new();
         for entry in l1
             .iter()
             .map(|entry| entry & OFFSET)
             .filter(|offset| *offset != 0)
         {
+            if !seen.insert(entry) {
+                return Err(self.damaged(format!("two L1 entries refer to the table at {entry}")));
+            }
             self.count(entry, bytes.len() as u64, L2)?;
             let read = self.file.read_at(&mut bytes, entry);
             read.map_err(MediumError::file("read a table of", self.file.path()))?;

@@ -68,7 +68,7 @@ impl Header {
 
     /// Entries of a refcount block.
     pub(crate) fn refcounts_per_block(&self) -> u64 {
-        self.cluster_size() * 8 >> self.refcount_order
+        (self.cluster_size() * 8) >> self.refcount_order
     }
 
     /// Clusters of the file, the last one perhaps not whole.

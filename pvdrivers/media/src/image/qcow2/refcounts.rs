@@ -245,7 +245,7 @@ mod tests {
             } else {
                 (1u32 << (1 << order)) - 1
             } as u16;
-            let n = 512 * 8 >> order;
+            let n = (512 * 8) >> order;
             let counts: Vec<u16> = (0..n).map(|i| (i as u16).wrapping_mul(31) & most).collect();
             let bytes = encode(counts.iter().copied(), order, 512);
             let back: Vec<_> = decode(&bytes, order).into_iter().flatten().collect();

@@ -132,7 +132,8 @@ impl Qcow2 {
         // SAFETY: lent to this call.
         let written = unsafe { self.fill(image, at, len, new, within(iov, skip, len)) };
         if let Err(error) = written {
-            // Nothing refers to them, in memory or in the file.
+            // Nothing refers to them, in memory or in the file, and the host may need the room.
+            let _ = file.discard(new.first << bits, new.count << bits, false);
             let mut state = self.state();
             (new.first..new.first + new.count).for_each(|cluster| {
                 state.refcounts.release(cluster);

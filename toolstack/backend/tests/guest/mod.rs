@@ -1,0 +1,195 @@
+//! A PV guest under `xl` that does what it is told by its console.
+
+use std::time::Duration;
+
+use xenner_rigs::initramfs::Initramfs;
+use xenner_rigs::packages::{Cache, Kernel};
+use xenner_rigs::{Domain, Output, RigSpec, RigX};
+
+/// For what a guest is told to do.
+const GUEST: Duration = Duration::from_secs(240);
+
+/// Dom0 with `xt-backend` and what guests are made of.
+pub struct Rig(RigX);
+
+/// The script for disks that the kernel serves; Xen's own is written in bash.
+const BLOCK: &str = "#!/bin/sh
+[ \"$1\" = add ] || exit 0
+device=$(stat -c %t:%T \"$(xenstore-read \"$XENBUS_PATH/params\")\")
+xenstore-write \"$XENBUS_PATH/physical-device\" \"$device\" \"$XENBUS_PATH/hotplug-status\" connected
+";
+
+/// The same for cards: the host's end of a network of two.
+const VIF: &str = "#!/bin/sh
+[ \"$1\" = online ] || exit 0
+ip link set \"$vif\" up && ip addr add 10.0.0.1/24 dev \"$vif\" || exit
+xenstore-write \"$XENBUS_PATH/hotplug-status\" connected
+";
+
+/// Runs each line of the console, and says how it ended.
+const INIT: &str = "#!/bin/sh
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+echo 1 >/proc/sys/kernel/printk
+stty -echo
+. /modules/load
+echo 'guest: mark 0 0'
+while read -r line; do eval \"$line\" </dev/null; done
+";
+
+impl Rig {
+    /// Boots Xen and puts everything in dom0.
+    pub fn boot() -> Self {
+        let cache = Cache::open().expect("cache");
+        let kernel = cache.kernel(Kernel::new("6.1", true)).expect("kernel");
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let initrd = dir.path().join("initrd");
+        let mut fs = Initramfs::new();
+        fs.busybox(&cache.package("busybox-static").expect("busybox"))
+            .expect("busybox");
+        fs.modules(&kernel, &["xen-blkfront", "xen-netfront"])
+            .expect("modules");
+        fs.file("/init", 0o755, INIT);
+        fs.write(&initrd).expect("initial file system");
+        let tools = cache.package("xen-utils-4.17").expect("tools");
+        let spec = RigSpec::default()
+            .program(env!("CARGO_BIN_EXE_xt-backend"), "/usr/bin/xt-backend")
+            .program(
+                tools.path("usr/lib/xen-4.17/bin/xentop"),
+                "/usr/sbin/xentop",
+            )
+            .file(&kernel.image, "/guest/vmlinuz")
+            .file(&initrd, "/guest/initrd");
+        let mut rig = Self(RigX::boot(&spec).expect("rig X"));
+        for (name, script) in [("block-plain", BLOCK), ("vif-plain", VIF)] {
+            let written = rig.0.shell.write(name, script.as_bytes(), 0o755);
+            written.expect("script");
+        }
+        rig.must("mkdir -p /disks; cp /share/*-plain /etc/xen/scripts", GUEST);
+        rig
+    }
+
+    /// Runs a command in dom0.
+    pub fn run(&mut self, command: &str, deadline: Duration) -> Output {
+        self.0.run(command, deadline).expect("dom0 answers")
+    }
+
+    /// One that must succeed; what it says.
+    #[track_caller]
+    pub fn must(&mut self, command: &str, deadline: Duration) -> String {
+        let output = self.run(command, deadline);
+        assert_eq!(output.status, 0, "{command}: {}", output.text);
+        output.text
+    }
+
+    /// Creates a guest with further lines of configuration, and waits for it to be up.
+    #[track_caller]
+    pub fn create(&mut self, name: &str, extra: &str) -> Guest<'_> {
+        let mut domain = Domain::pv(
+            name,
+            "/guest/vmlinuz",
+            "/guest/initrd",
+            "console=hvc0 quiet",
+        );
+        domain.extra = extra.into();
+        self.0
+            .shell
+            .write("config", domain.to_config().as_bytes(), 0o644)
+            .expect("config");
+        let created = self.run(
+            &format!(
+                "xl create /share/config || {{ cat /var/log/xen/qemu-dm-{name}.log; false; }}"
+            ),
+            GUEST,
+        );
+        assert_eq!(created.status, 0, "{}", created.text);
+        let domid = self.must(&format!("xl domid {name}"), GUEST);
+        let mut guest = Guest {
+            domid: domid.trim().into(),
+            name: name.into(),
+            marks: 0,
+            rig: self,
+        };
+        guest.finish();
+        guest
+    }
+}
+
+/// A running guest.
+pub struct Guest<'a> {
+    rig: &'a mut Rig,
+    pub domid: String,
+    name: String,
+    /// Commands given so far.
+    marks: u32,
+}
+
+impl Guest<'_> {
+    /// Runs a command in dom0 that must succeed.
+    #[track_caller]
+    pub fn dom0(&mut self, command: &str) -> String {
+        self.rig.must(command, GUEST)
+    }
+
+    /// Has the guest run a command that must succeed; what it says.
+    #[track_caller]
+    pub fn must(&mut self, command: &str) -> String {
+        self.start(command);
+        self.finish()
+    }
+
+    /// Has the guest begin a command.
+    #[track_caller]
+    pub fn start(&mut self, command: &str) {
+        self.marks += 1;
+        let line = format!("( {command} ); echo \"guest: mark {} $?\"\n", self.marks);
+        self.rig
+            .0
+            .shell
+            .write("line", line.as_bytes(), 0o644)
+            .expect("line");
+        let tty = format!("xenstore-read /local/domain/{}/console/tty", self.domid);
+        self.dom0(&format!("cat /share/line >$({tty})"));
+    }
+
+    /// Waits for it to end well; what it said.
+    #[track_caller]
+    pub fn finish(&mut self) -> String {
+        let log = format!("/var/log/xen/console/guest-{}.log", self.name);
+        let mark = self.marks;
+        let wait = format!(
+            "timeout {} sh -c 'until grep -q \"guest: mark {mark} [0-9]\" {log}; do sleep 0.1; done'; cat {log}",
+            GUEST.as_secs() - 30,
+        );
+        let text = self.rig.must(&wait, GUEST).replace('\r', "");
+        let begin = format!("guest: mark {} ", mark.saturating_sub(1));
+        let said = match text.split_once(&begin) {
+            Some((_, said)) if mark > 0 => said.split_once('\n').map_or("", |(_, said)| said),
+            _ => text.as_str(),
+        };
+        let Some((said, status)) = said.split_once(&format!("guest: mark {mark} ")) else {
+            let more = self.rig.run(
+                &format!("tail -n 40 /var/log/xen/qemu-dm-{}.log; xenstore-ls /local/domain/0/backend; xenstore-ls /local/domain/{}/device; xt-backend stats", self.name, self.domid),
+                GUEST,
+            );
+            panic!(
+                "The guest has not done what it was told: {text}\n-- dom0 --\n{}",
+                more.text
+            );
+        };
+        assert!(
+            status.starts_with('0'),
+            "it went wrong in the guest: {said}{status}"
+        );
+        said.to_owned()
+    }
+
+    /// Ends it.
+    #[track_caller]
+    pub fn destroy(mut self) {
+        let name = self.name.clone();
+        self.dom0(&format!("xl destroy {name}"));
+    }
+}
