@@ -6,7 +6,7 @@ use regex::Regex;
 
 use crate::error::Result;
 use crate::initramfs::Initramfs;
-use crate::packages::Cache;
+use crate::packages::{Cache, KernelFiles};
 
 /// The static program `xenner-workload`: checks, benchmark and init in one.
 pub fn workload() -> &'static Path {
@@ -20,7 +20,21 @@ pub fn initramfs() -> Result<Initramfs> {
     Ok(fs)
 }
 
-/// The same with busybox, for `xenner.test=shell`.
+/// The same with the drivers of disks and network cards, Xen's and virtio's.
+pub fn devices_initramfs(kernel: &KernelFiles) -> Result<Initramfs> {
+    let mut fs = initramfs()?;
+    let drivers = [
+        "xen-blkfront",
+        "xen-netfront",
+        "virtio_pci",
+        "virtio_blk",
+        "virtio_net",
+    ];
+    fs.modules(kernel, &drivers)?;
+    Ok(fs)
+}
+
+/// The workload with busybox, for `xenner.test=shell`.
 pub fn shell_initramfs(cache: &Cache) -> Result<Initramfs> {
     let mut fs = initramfs()?;
     fs.busybox(&cache.package("busybox-static")?)?;

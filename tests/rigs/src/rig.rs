@@ -45,6 +45,8 @@ pub struct RigSpec {
     pub programs: Vec<(PathBuf, String)>,
     /// Other files to put in: (path here, path there).
     pub files: Vec<(PathBuf, String)>,
+    /// Kernel modules to load beyond those every rig of its kind has.
+    pub modules: Vec<&'static str>,
     /// What `/etc/terminal`, the script for rigs on a terminal, holds.
     pub terminal: String,
 }
@@ -57,6 +59,7 @@ impl Default for RigSpec {
             cpus: 2,
             programs: Vec::new(),
             files: Vec::new(),
+            modules: Vec::new(),
             terminal: "exec sh -i".into(),
         }
     }
@@ -74,6 +77,13 @@ impl RigSpec {
     #[must_use]
     pub fn file(mut self, here: impl Into<PathBuf>, there: &str) -> Self {
         self.files.push((here.into(), there.into()));
+        self
+    }
+
+    /// Adds a kernel module with those it needs.
+    #[must_use]
+    pub fn module(mut self, name: &'static str) -> Self {
+        self.modules.push(name);
         self
     }
 

@@ -41,6 +41,7 @@ pub fn prepare(spec: &RigSpec, words: &str) -> Result<Prepared> {
     let modules: Vec<&str> = ["kvm_amd", "tun"]
         .into_iter()
         .chain(SHARE_MODULES)
+        .chain(spec.modules.iter().copied())
         .collect();
     fs.modules(&kernel, &modules)?;
     fs.file("/init", 0o755, init_script("ttyS0", ""));

@@ -166,7 +166,7 @@ pub fn prepare(spec: &RigSpec, words: &str) -> Result<Prepared> {
     let mut fs = base_initramfs(&cache)?;
     let packages = tool_packages(&cache)?;
     xen_tools(&mut fs, &packages)?;
-    fs.modules(&kernel, &DOM0_MODULES)?;
+    fs.modules(&kernel, &[&DOM0_MODULES, spec.modules.as_slice()].concat())?;
     fs.file("/init", 0o755, init_script("hvc0", DOM0_INIT));
     spec.fill(&mut fs, &packages)?;
     let initrd = prepared.path("initramfs");

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `checks` | runs all checks |
 //! | `bench` | runs the benchmark |
+//! | `devices` | measures what `xenner.disk=` and `xenner.nic=` name |
 //! | `compute` | computes when a line is typed, until the line `end` |
 //! | `shell` | a shell on the console (needs busybox), ends with it |
 //! | `poweroff`, `reboot`, `halt` | ends the machine so |
@@ -20,16 +21,19 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::wait::waitpid;
 
-use crate::bench;
+use crate::{bench, modules};
 
 /// Does it all; process 1 must not return.
 pub fn main() -> ! {
     let boot = bench::since_boot();
     println!("init: up");
     mount_all();
+    if let Err(error) = modules::load() {
+        println!("init: cannot load a module: {error}");
+    }
     let command_line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     for word in words(&command_line) {
-        perform(word, boot);
+        perform(word, boot, &command_line);
     }
     end(RebootMode::RB_POWER_OFF)
 }
@@ -60,13 +64,24 @@ fn mount_all() {
     }
 }
 
-fn perform(word: &str, boot: Duration) {
+/// What the command line says of the devices to measure.
+fn devices(command_line: &str) -> impl Iterator<Item = &str> {
+    command_line
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix("xenner."))
+        .filter(|word| word.starts_with("disk=") || word.starts_with("nic="))
+}
+
+fn perform(word: &str, boot: Duration, command_line: &str) {
     match word {
         "checks" | "compute" => run(Command::new("/proc/self/exe").arg(word)),
         "bench" => {
             println!("bench: boot {}", boot.as_nanos());
             run(Command::new("/proc/self/exe").arg(word));
         }
+        "devices" => run(Command::new("/proc/self/exe")
+            .arg(word)
+            .args(devices(command_line))),
         "shell" => shell(),
         "poweroff" => end(RebootMode::RB_POWER_OFF),
         "reboot" => end(RebootMode::RB_AUTOBOOT),
@@ -137,7 +152,7 @@ fn end(mode: RebootMode) -> ! {
 
 #[cfg(test)]
 mod tests {
-    use super::words;
+    use super::{devices, words};
 
     #[test]
     fn words_come_from_the_command_line() {
@@ -147,5 +162,15 @@ mod tests {
             ["bench", "reboot"]
         );
         assert_eq!(list("console=hvc0"), ["checks"]);
+    }
+
+    #[test]
+    fn devices_come_from_the_command_line() {
+        let line = "xenner.disk=/dev/xvda quiet xenner.test=devices xenner.nic=eth0,10.0.0.2/24,10.0.0.1:5001";
+        let found: Vec<_> = devices(line).collect();
+        assert_eq!(
+            found,
+            ["disk=/dev/xvda", "nic=eth0,10.0.0.2/24,10.0.0.1:5001"]
+        );
     }
 }

@@ -3,18 +3,21 @@
 //!
 //! As process 1 it mounts what programs expect, does what the kernel's command
 //! line says ([`init`]) and ends the machine. Otherwise its first argument is
-//! `checks` (see [`runner`]), `bench` (`bench`), `compute` ([`compute`]),
-//! `durable` ([`durable`]) or one that a check runs itself with ([`process::child`]).
+//! `checks` (see [`runner`]), `bench` (`bench`), `devices` ([`devices`]), `peer`
+//! ([`devices::peer`]), `compute` ([`compute`]), `durable` ([`durable`]) or one that a
+//! check runs itself with ([`process::child`]).
 
 mod bench;
 mod compat;
 mod compute;
 mod cpu;
+mod devices;
 mod durable;
 mod faults;
 mod fpu;
 mod init;
 mod memory;
+mod modules;
 mod process;
 mod runner;
 mod signals;
@@ -57,11 +60,16 @@ fn main() -> ExitCode {
     match arguments.first().map(String::as_str) {
         Some("checks") => runner::main(&arguments[1..]),
         Some("bench") => bench::main(),
+        Some("devices") => devices::main(&arguments[1..]),
+        Some("peer") if arguments.len() == 2 => devices::peer::main(&arguments[1]),
         Some("compute") => compute::main(),
         Some("durable") => durable::main(&arguments[1..]),
         Some("child") => process::child(&arguments[1..]),
         _ => {
-            eprintln!("Usage: workload checks [NAME...] | bench | compute | durable ...");
+            eprintln!(
+                "Usage: workload checks [NAME...] | bench | compute | peer ADDRESS:PORT | durable ... |\n       \
+                 devices [disk=DEVICE] [nic=IF,ADDRESS/PREFIX,PEER:PORT] [peer=ADDRESS:PORT]"
+            );
             ExitCode::from(2)
         }
     }

@@ -1,9 +1,10 @@
-//! `cargo xtask bench`: two tables.
+//! `cargo xtask bench`: three tables.
 //!
 //! What a guest's system calls cost, where nothing, Xen and xenner lie between
 //! it and the machine: the clock counts instructions, so the figures repeat from
-//! run to run, however busy the host. And what a guest costs on this machine's
-//! own KVM ([`local`]).
+//! run to run, however busy the host. By the same clock, what a guest's disk and
+//! network card cost, by who serves them ([`devices`]). And what a guest costs on
+//! this machine's own KVM ([`local`]).
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ use xenner_rigs::{Domain, RigK, RigSpec, RigX, Shell, guest, rig_l, xenner};
 
 use crate::HOST_PACKAGES;
 
+mod devices;
 mod local;
 
 /// A benchmark of minutes: one emulated CPU, each instruction counted.
@@ -55,11 +57,18 @@ pub struct Arguments {
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
-    /// Only these places
-    #[arg(long, value_enum, value_delimiter = ',', default_values = ["bare", "xen", "xenner"])]
-    places: Vec<Place>,
+    /// System calls in these places only, and no disks and network cards
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "PLACE")]
+    places: Option<Vec<Place>>,
+    /// Only disks and network cards, served by these
+    #[arg(
+        long, value_enum, value_delimiter = ',', num_args = 0.., value_name = "SERVER",
+        conflicts_with = "places",
+        default_missing_values = ["host", "xenner", "kernel", "qdisk", "virtio", "vhost"]
+    )]
+    devices: Option<Vec<devices::Server>>,
     /// Only what is measured on this machine's own KVM
-    #[arg(long, conflicts_with = "places")]
+    #[arg(long, conflicts_with_all = ["places", "devices"])]
     local: bool,
     /// Guests booted on this machine's KVM
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
@@ -72,21 +81,79 @@ type Figures = BTreeMap<String, u64>;
 pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     let cache = Cache::open()?;
     let kernel = cache.kernel(Kernel::CLOUD)?;
-    let mut columns = Vec::new();
-    if !arguments.local {
-        packages::install(HOST_PACKAGES)?;
-        columns = measure(&kernel, &arguments.places)?;
-    }
-    let local = local::measure(&kernel, arguments.rounds)?;
+    let results = Results::measure(arguments, &kernel)?;
     if arguments.json {
-        println!("{}", json(&kernel.release, &columns, &local)?);
-        return Ok(ExitCode::SUCCESS);
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&results.json(&kernel.release))?
+        );
+    } else {
+        print!("{}", results.tables(&kernel.release));
     }
-    if !columns.is_empty() {
-        println!("{}", table(&kernel.release, &columns));
-    }
-    print!("{}", local::table(&kernel.release, &local));
     Ok(ExitCode::SUCCESS)
+}
+
+/// What has been measured; empty what has not been asked for.
+struct Results {
+    calls: Vec<(Place, Figures)>,
+    devices: devices::Columns,
+    local: Option<Result<Vec<local::Row>, rig_l::Skipped>>,
+}
+
+impl Results {
+    fn measure(arguments: &Arguments, kernel: &KernelFiles) -> Result<Self> {
+        let (mut calls, mut columns) = (Vec::new(), Vec::new());
+        if !arguments.local {
+            packages::install(HOST_PACKAGES)?;
+        }
+        if !arguments.local && arguments.devices.is_none() {
+            let places = arguments.places.as_deref();
+            calls = measure(kernel, places.unwrap_or(Place::value_variants()))?;
+        }
+        if !arguments.local && arguments.places.is_none() {
+            let servers = arguments.devices.as_deref();
+            let servers = servers.unwrap_or(devices::Server::value_variants());
+            columns = devices::measure(kernel, servers)?;
+        }
+        let local = match arguments.devices {
+            None => Some(local::measure(kernel, arguments.rounds)?),
+            Some(_) => None,
+        };
+        Ok(Self {
+            calls,
+            devices: columns,
+            local,
+        })
+    }
+
+    fn json(&self, release: &str) -> serde_json::Value {
+        let places: BTreeMap<_, _> = self
+            .calls
+            .iter()
+            .map(|(place, figures)| (format!("{place:?}").to_lowercase(), figures))
+            .collect();
+        serde_json::json!({
+            "kernel": release,
+            "unit": "instructions per operation",
+            "places": places,
+            "devices": devices::json(&self.devices),
+            "local": self.local.as_ref().map(local::json),
+        })
+    }
+
+    fn tables(&self, release: &str) -> String {
+        let mut tables = Vec::new();
+        if !self.calls.is_empty() {
+            tables.push(table(release, &self.calls));
+        }
+        if !self.devices.is_empty() {
+            tables.push(devices::table(release, &self.devices));
+        }
+        if let Some(local) = &self.local {
+            tables.push(local::table(release, local));
+        }
+        tables.join("\n")
+    }
 }
 
 fn measure(kernel: &KernelFiles, places: &[Place]) -> Result<Vec<(Place, Figures)>> {
@@ -197,24 +264,6 @@ fn read(console: &str) -> Result<Figures> {
         figures.insert(name.into(), figure);
     }
     bail!("The benchmark did not finish")
-}
-
-fn json(
-    release: &str,
-    columns: &[(Place, Figures)],
-    local: &Result<Vec<local::Row>, rig_l::Skipped>,
-) -> Result<String> {
-    let places: BTreeMap<_, _> = columns
-        .iter()
-        .map(|(place, figures)| (format!("{place:?}").to_lowercase(), figures))
-        .collect();
-    let value = serde_json::json!({
-        "kernel": release,
-        "unit": "instructions per operation",
-        "places": places,
-        "local": local::json(local),
-    });
-    Ok(serde_json::to_string_pretty(&value)?)
 }
 
 /// Each figure, and from the second column on its ratio to the first.
