@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::channel::Channel;
@@ -65,10 +67,18 @@ impl Foreground {
         self.child.wait().map_err(Error::io("wait for", own))
     }
 
-    /// Ends the process as a power cut ends a machine, and waits for its end.
+    /// Ends the domain's own process as a power cut ends a machine, and waits for the end of the one
+    /// that watches it.
     pub fn kill(&mut self) -> Result<ExitStatus> {
+        let path = self.dir.path().join("run").join(NAME).join("pid");
+        let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        let pid = text.trim().parse().map_err(|_| Error::Malformed {
+            path: path.clone(),
+            reason: format!("{text:?} is no process"),
+        })?;
+        kill(Pid::from_raw(pid), Signal::SIGKILL)
+            .map_err(|errno| Error::io("kill the process in", &path)(errno.into()))?;
         let own = Path::new("xenner");
-        self.child.kill().map_err(Error::io("kill", own))?;
         self.child.wait().map_err(Error::io("wait for", own))
     }
 
