@@ -66,11 +66,17 @@ pub struct DeviceInfo {
     pub bytes: Option<u64>,
 }
 
+/// Who serves the devices.
+enum Served {
+    By(Arc<Backends>),
+    /// Nobody, since the domain has ended: the counters then.
+    Ended(Vec<DeviceStats>),
+}
+
 /// The devices of a domain.
 pub struct Desk {
     shelf: Shelf,
-    /// `None` once the domain has ended.
-    backends: Mutex<Option<Arc<Backends>>>,
+    served: Mutex<Served>,
     /// One change at a time.
     changes: Mutex<()>,
 }
@@ -83,24 +89,27 @@ impl Desk {
         }
         Ok(Self {
             shelf,
-            backends: Mutex::new(Some(Arc::new(backends))),
+            served: Mutex::new(Served::By(Arc::new(backends))),
             changes: Mutex::new(()),
         })
     }
 
     /// Stops serving: the guest is no more. What it was told is done will be.
     pub fn close(&self) {
-        let backends = self.slot().take();
-        drop(backends);
+        let counters = self.stats();
+        let before = std::mem::replace(&mut *self.served(), Served::Ended(counters));
+        drop(before);
     }
 
-    fn slot(&self) -> MutexGuard<'_, Option<Arc<Backends>>> {
-        self.backends.lock().unwrap_or_else(PoisonError::into_inner)
+    fn served(&self) -> MutexGuard<'_, Served> {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn backends(&self) -> Result<Arc<Backends>, ControlError> {
-        let backends = self.slot().clone();
-        backends.ok_or_else(|| ControlError("The domain has ended".into()))
+        match &*self.served() {
+            Served::By(backends) => Ok(backends.clone()),
+            Served::Ended(_) => Err(ControlError("The domain has ended".into())),
+        }
     }
 
     fn changing(&self) -> MutexGuard<'_, ()> {
@@ -236,8 +245,9 @@ impl Desk {
 
     /// The devices' counters.
     pub fn stats(&self) -> Vec<DeviceStats> {
-        let Ok(backends) = self.backends() else {
-            return Vec::new();
+        let backends = match &*self.served() {
+            Served::By(backends) => backends.clone(),
+            Served::Ended(counters) => return counters.clone(),
         };
         let sources: BTreeMap<_, _> = backends
             .devices()
