@@ -25,7 +25,7 @@ use xenner_core::domain::{VCPU_INITIALISED, VCPU_UP};
 use xenner_core::entry::{self, Next};
 use xenner_core::fake::Fake;
 use xenner_core::machine::Machine;
-use xenner_core::{Regs, Vcpu};
+use xenner_core::{Physical as _, Regs, Vcpu};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// A number that may mean something.
