@@ -223,7 +223,9 @@ fn ioctls(role: Role) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
         Role::Control => &[BLOCK_IOCTLS],
         Role::Block => &[DEVICES_IOCTLS, BLOCK_IOCTLS],
         Role::Net => &[DEVICES_IOCTLS, NET_IOCTLS],
-        Role::Vcpu | Role::Xenstore | Role::Console => &[],
+        // Its port's doorbell goes with it.
+        Role::Xenstore => &[DEVICES_IOCTLS],
+        Role::Vcpu | Role::Console => &[],
     };
     for &request in harmless.iter().chain(more.iter().copied().flatten()) {
         let equal = condition(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, request)?;
