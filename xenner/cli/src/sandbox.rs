@@ -223,9 +223,9 @@ fn ioctls(role: Role) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
         Role::Control => &[BLOCK_IOCTLS],
         Role::Block => &[DEVICES_IOCTLS, BLOCK_IOCTLS],
         Role::Net => &[DEVICES_IOCTLS, NET_IOCTLS],
-        // Its port's doorbell goes with it.
-        Role::Xenstore => &[DEVICES_IOCTLS],
-        Role::Vcpu | Role::Console => &[],
+        // Their port's doorbell goes with them.
+        Role::Xenstore | Role::Console => &[DEVICES_IOCTLS],
+        Role::Vcpu => &[],
     };
     for &request in harmless.iter().chain(more.iter().copied().flatten()) {
         let equal = condition(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, request)?;

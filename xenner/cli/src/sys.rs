@@ -54,9 +54,14 @@ extern "C" fn refused_syscall(_: libc::c_int, info: *mut libc::siginfo_t, _: *mu
         *slot = b'0' + (rest % 10) as u8;
         rest /= 10;
     }
-    // SAFETY: The buffer is valid for its length; _exit does not return.
+    let mut thread = *b"xenner: In thread \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\n";
+    let name = b"xenner: In thread ".len();
+    // SAFETY: The name takes up to 16 bytes, for which there is room; the buffers are valid for their
+    // lengths; _exit does not return.
     unsafe {
+        libc::prctl(libc::PR_GET_NAME, thread.as_mut_ptr().add(name));
         libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len());
+        libc::write(libc::STDERR_FILENO, thread.as_ptr().cast(), thread.len());
         libc::_exit(1);
     }
 }
