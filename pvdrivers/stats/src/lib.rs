@@ -40,7 +40,7 @@ pub struct DeviceStats {
     pub name: String,
     /// Its xenbus state, in a word, such as `connected`.
     pub state: String,
-    /// One entry a queue; a device that is not connected has none.
+    /// One entry a queue of the connection that is, or was last; none before the first.
     pub queues: Vec<QueueStats>,
 }
 

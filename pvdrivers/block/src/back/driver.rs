@@ -213,7 +213,6 @@ impl<H: Host, M: Medium> Driver<H> for VbdDriver<H, M> {
             worker.stop();
         }
         self.workers.clear();
-        self.stats.queues(0);
         self.stats.set_state(State::Closed);
     }
 

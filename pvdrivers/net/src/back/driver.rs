@@ -287,7 +287,7 @@ impl VifDriver {
     ) -> Result<Stepper<H>, DeviceError> {
         let (_, queues) = self.queues(host, front)?;
         let counters = queues.iter().map(|queue| queue.counters.clone()).collect();
-        self.stats.set("connected", counters);
+        self.stats.connected(counters);
         Ok(Stepper(queues))
     }
 }
@@ -302,7 +302,7 @@ impl<H: Host> Driver<H> for VifDriver {
     fn open(&mut self, back: &Nodes, reporter: Reporter) -> Result<Publish, DeviceError> {
         self.back = BackNodes::read(back);
         self.reporter = Some(reporter);
-        self.stats.set("init-wait", Vec::new());
+        self.stats.set_state("init-wait");
         Ok(features(self.network.offloads(), self.max_queues()))
     }
 
@@ -327,13 +327,13 @@ impl<H: Host> Driver<H> for VifDriver {
             }
         }
         self.running = Some(running);
-        self.stats.set("connected", counters);
+        self.stats.connected(counters);
         Ok(Vec::new())
     }
 
     fn disconnect(&mut self) {
         self.stop();
-        self.stats.set("closed", Vec::new());
+        self.stats.set_state("closed");
     }
 
     fn changed(&mut self, back: &Nodes, front: &Nodes) -> Result<Publish, DeviceError> {

@@ -116,12 +116,20 @@ pub(super) struct VifStats {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub state: &'static str,
+    /// Of this connection, or the last one.
     pub queues: Vec<Arc<QueueCounters>>,
 }
 
 impl VifStats {
-    pub fn set(&self, state: &'static str, queues: Vec<Arc<QueueCounters>>) {
+    /// The card is connected, by these queues.
+    pub fn connected(&self, queues: Vec<Arc<QueueCounters>>) {
+        let state = "connected";
         *self.connection.lock().expect("no panic inside") = Connection { state, queues };
+    }
+
+    /// The card is in another state.
+    pub fn set_state(&self, state: &'static str) {
+        self.connection.lock().expect("no panic inside").state = state;
     }
 }
 

@@ -292,7 +292,9 @@ fn a_card_connects_again() {
         card.disconnect();
         card.disconnect();
         assert_eq!(host.mappings(), 0);
-        assert!(card.stats().queues.is_empty());
+        let stats = card.stats();
+        assert_eq!((&*stats.state, stats.queues.len()), ("closed", 1));
+        assert_eq!(stats.queues[0].counters["tx_packets"], 1);
     }
 }
 
