@@ -73,6 +73,7 @@ pub fn is_table_frame(config: &Config, mfn: Mfn) -> bool {
 impl Table {
     /// The state word is in memory, for the host to read too. Nothing in it
     /// makes the table larger than the host said.
+    #[inline]
     pub fn of<M: Physical>(m: &M, config: &Config) -> Self {
         let state = Mfn(config.heap_base.0 + memory::bitmap_pages(config.ram_pages)).addr();
         let shared = Maddr(state.0 + PAGE_SIZE as u64);
@@ -151,6 +152,7 @@ impl Table {
     /// Checks that an entry grants `domid` the use, and marks it in use.
     ///
     /// The error is a `GNTST_*`; the entry is then as it was.
+    #[inline]
     pub fn pin<M: Physical>(
         &self,
         m: &M,
@@ -176,6 +178,7 @@ impl Table {
     }
 
     /// What is granted, and the use bits that were not set before.
+    #[inline]
     fn pin_v1<M: Physical>(
         &self,
         m: &M,
@@ -245,6 +248,7 @@ impl Table {
 
 /// Whether a header (flags below, domain above) permits the access: then the
 /// use bits to set.
+#[inline]
 fn permitted(header: u32, domid: DomId, write: bool, mask: u16) -> Result<u16, i16> {
     let (flags, grantee) = (header as u16, (header >> 16) as u16);
     if flags & mask != GTF_permit_access || grantee != domid.0 {
@@ -267,6 +271,7 @@ fn permitted(header: u32, domid: DomId, write: bool, mask: u16) -> Result<u16, i
 /// A `GNTST_*` as Xen's: `bad_gntref` beyond the table, `general_error` when
 /// the entry does not grant this, `bad_page` for a frame that is not the
 /// domain's.
+#[inline]
 pub fn lookup_for_backend<M: Physical>(
     m: &M,
     config: &Config,
@@ -279,6 +284,7 @@ pub fn lookup_for_backend<M: Physical>(
 }
 
 /// Ends a back end's use of a grant: all of it, or only the writing.
+#[inline]
 pub fn release_for_backend<M: Physical>(m: &M, config: &Config, gref: GrantRef, only_write: bool) {
     let table = Table::of(m, config);
     if gref.0 < table.entries() {
