@@ -9,7 +9,8 @@ use std::fmt;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::document::Document;
 use crate::keys;
-use crate::spec::DomainType;
+use crate::reader::Reader;
+use crate::spec::{DomainType, domain_type};
 
 /// Kinds of domains on kinds of hosts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,12 @@ pub enum Target {
 impl Target {
     /// All of them, in the order of the table.
     pub const ALL: [Target; 4] = [Target::XenPv, Target::XenPvh, Target::XenHvm, Target::Kvm];
+
+    /// What the domain of `document` is on Xen. A `type` or `builder` that is none counts as not there:
+    /// it is an error where the configuration is read.
+    pub fn of(document: &Document) -> Self {
+        Self::on_xen(domain_type(&mut Reader::of_all_keys(document)))
+    }
 
     /// What a domain of this kind is on Xen.
     pub fn on_xen(kind: DomainType) -> Self {
@@ -62,7 +69,8 @@ pub enum Effect {
 
 use Effect::{ActedOn as Act, NoEffect as No, Refused as Ref};
 
-const HVM: Effect = Ref("HVM domains cannot be built yet");
+/// Until HVM domains can be built `type` refuses them.
+const HVM: Effect = LATER;
 const LATER: Effect = No("not done yet");
 const DEPRECATED: Effect = No("xl takes no notice of it either");
 const ARM_ONLY: Effect = No("it is for ARM");
@@ -81,11 +89,14 @@ const SEDF: Effect = No("its scheduler has gone from Xen");
 /// Keys, and what they do for PV, PVH and HVM domains of Xen and for domains on KVM.
 const ROWS: &[(&str, [Effect; 4])] = &[
     (
-        "name uuid builder kernel ramdisk cmdline root extra memory maxmem vcpus maxvcpus cpuid \
+        "name uuid kernel ramdisk cmdline root extra memory maxmem vcpus maxvcpus cpuid \
          on_poweroff on_reboot on_crash on_watchdog disk vif",
         [Act, Act, HVM, Act],
     ),
-    ("type", [Act, Act, HVM, Act]),
+    (
+        "type builder",
+        [Act, Act, Ref("HVM domains cannot be built yet"), Act],
+    ),
     (
         "on_soft_reset",
         [Act, Act, HVM, No("a guest cannot ask for one here")],
@@ -215,8 +226,8 @@ pub fn acted_on(target: Target) -> impl Iterator<Item = &'static str> {
     known.filter(move |key| effect(key, target) == Some(Effect::ActedOn))
 }
 
-/// A warning for each key of `document` that has no effect, an error for each that is refused.
-/// Unknown keys are another's business, see [`keys::unknown`].
+/// A warning for each key of `document` that has no effect, an error for each that is refused, and
+/// then nothing but errors. Unknown keys are another's business, see [`keys::unknown`].
 pub fn check(document: &Document, target: Target) -> Vec<Diagnostic> {
     let found = document.entries().filter_map(|(key, entry)| {
         let (severity, message, why) = match effect(key, target)? {
@@ -231,7 +242,14 @@ pub fn check(document: &Document, target: Target) -> Vec<Diagnostic> {
             ..document.error(entry.key, message, Some(help))
         })
     });
-    found.collect()
+    let mut found: Vec<Diagnostic> = found.collect();
+    if found
+        .iter()
+        .any(|diagnostic| diagnostic.severity == Severity::Error)
+    {
+        found.retain(|diagnostic| diagnostic.severity == Severity::Error);
+    }
+    found
 }
 
 /// The page `docs/xl-cfg.md`.
@@ -305,15 +323,25 @@ mod tests {
 
     #[test]
     fn reasons_end_up_in_the_diagnostics() {
-        let document = parse("memory=1\nvnuma=[]\ntimer_mode=1\npci=[]", "f").unwrap();
-        let found: Vec<String> = check(&document, Target::Kvm)
-            .iter()
-            .map(|d| d.to_string())
-            .collect();
-        assert_eq!(found.len(), 3, "{found:#?}");
-        assert!(found[0].starts_with("f:4:1: Warning: pci has no effect for a domain on KVM: dev"));
-        assert!(found[1].starts_with("f:3:1: timer_mode cannot be for a domain on KVM: PV"));
-        assert!(found[2].starts_with("f:2:1: Warning: vnuma "));
+        let found = |text: &str, target| -> Vec<String> {
+            let document = parse(text, "f").unwrap();
+            check(&document, target)
+                .iter()
+                .map(|d| d.to_string())
+                .collect()
+        };
+        let warnings = found("memory=1\nvnuma=[]\npci=[]", Target::Kvm);
+        assert_eq!(warnings.len(), 2, "{warnings:#?}");
+        assert!(
+            warnings[0].starts_with("f:3:1: Warning: pci has no effect for a domain on KVM: d")
+        );
+        assert!(warnings[1].starts_with("f:2:1: Warning: vnuma "));
+        let text = "type='hvm'\nvga='qxl'\nmemory=1";
+        let target = Target::of(&parse(text, "f").unwrap());
+        assert_eq!(target, Target::XenHvm);
+        let errors = found(text, target);
+        assert_eq!(errors.len(), 1, "{errors:#?}");
+        assert!(errors[0].starts_with("f:1:1: type cannot be for an HVM domain of Xen: HVM"));
     }
 
     /// With `UPDATE_DOCS` set it writes the page.
