@@ -181,6 +181,9 @@ pub const XEN_DOMCTL_SHADOW_OP_GET_ALLOCATION: u32 = 30;
 /// Shadow memory of a domain: set it, MiB.
 pub const XEN_DOMCTL_SHADOW_OP_SET_ALLOCATION: u32 = 31;
 
+/// The subleaf does not matter, in older calls.
+pub const XEN_CPUID_INPUT_UNUSED: u32 = 0xffff_ffff;
+
 /// Where the type is in an entry of `getpageframeinfo3`.
 pub const XEN_DOMCTL_PFINFO_LTAB_SHIFT: u32 = 28;
 /// An L1 table.

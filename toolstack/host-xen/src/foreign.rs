@@ -87,28 +87,28 @@ impl ForeignPages {
     /// # Errors
     /// `EINVAL` or the like when the domain has no such frame; then nothing is mapped.
     pub(crate) fn map(privcmd: &Arc<File>, domid: DomId, frames: &[u64]) -> io::Result<Self> {
-        let mapping = room(privcmd, frames.len())?;
-        let mut errors = vec![0; frames.len()];
-        let mut batch = Batch {
-            raw: MmapBatchV2 {
-                num: frames
-                    .len()
-                    .try_into()
-                    .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?,
-                dom: domid.0,
-                addr: mapping.as_ptr().as_ptr().addr() as u64,
-                arr: frames.as_ptr(),
-                err: errors.as_mut_ptr(),
-            },
-            _frames: frames,
-            _errors: &mut errors,
-        };
-        // The range is the mapping just made, `num` pages long, and nobody else knows of it.
-        ioctl::call(&**privcmd, &mut batch)?;
+        let (mapping, errors) = try_map(privcmd, domid, frames)?;
         match errors.iter().find(|error| **error != 0) {
             Some(error) => Err(Errno::from_raw(-error).into()),
             None => Ok(Self(mapping)),
         }
+    }
+
+    /// Which of these frames could be mapped.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub(crate) fn present(
+        privcmd: &Arc<File>,
+        domid: DomId,
+        frames: &[u64],
+    ) -> io::Result<Vec<u64>> {
+        let (_unused, errors) = try_map(privcmd, domid, frames)?;
+        let both = frames.iter().zip(errors);
+        Ok(both
+            .filter(|(_, error)| *error == 0)
+            .map(|(frame, _)| *frame)
+            .collect())
     }
 
     /// Maps a resource of a domain: `XENMEM_resource_*`, such as its grant table.
@@ -135,6 +135,32 @@ impl ForeignPages {
         ioctl::call(&**privcmd, &mut argument)?;
         Ok(Self(mapping))
     }
+}
+
+/// Maps what can be mapped, and tells of each frame why it could not: 0 or a negative error. Pages of
+/// those that could not must not be accessed.
+fn try_map(privcmd: &Arc<File>, domid: DomId, frames: &[u64]) -> io::Result<(Mapping, Vec<i32>)> {
+    let mapping = room(privcmd, frames.len())?;
+    let mut errors = vec![0; frames.len()];
+    let num = frames.len().try_into();
+    let mut batch = Batch {
+        raw: MmapBatchV2 {
+            num: num.map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?,
+            dom: domid.0,
+            addr: mapping.as_ptr().as_ptr().addr() as u64,
+            arr: frames.as_ptr(),
+            err: errors.as_mut_ptr(),
+        },
+        _frames: frames,
+        _errors: &mut errors,
+    };
+    // The range is the mapping just made, `num` pages long, and nobody else knows of it.
+    match ioctl::call(&**privcmd, &mut batch) {
+        // At least one frame is not there: its error tells.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+        other => drop(other?),
+    }
+    Ok((mapping, errors))
 }
 
 /// Address space for so many pages, with nothing in it yet: until the driver has filled it, an access

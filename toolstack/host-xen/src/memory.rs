@@ -107,6 +107,24 @@ impl Control {
         Ok(arguments)
     }
 
+    /// Pages freed by sharing, in all domains.
+    ///
+    /// # Errors
+    /// `ENOSYS` when Xen cannot share.
+    pub fn sharing_freed_pages(&self) -> io::Result<u64> {
+        // SAFETY: the call takes no memory.
+        unsafe { self.memory_op(XENMEM_get_sharing_freed_pages, &mut ()) }
+    }
+
+    /// Pages that are shared, in all domains.
+    ///
+    /// # Errors
+    /// `ENOSYS` when Xen cannot share.
+    pub fn sharing_used_pages(&self) -> io::Result<u64> {
+        // SAFETY: the call takes no memory.
+        unsafe { self.memory_op(XENMEM_get_sharing_shared_pages, &mut ()) }
+    }
+
     /// # Safety
     /// As for `Control::domctl`.
     unsafe fn memory_op<T: zerocopy::FromBytes + zerocopy::IntoBytes + zerocopy::Immutable>(
@@ -160,6 +178,14 @@ impl Control {
     /// `EINVAL` or the like when it has no such frame; then nothing is mapped.
     pub fn map_foreign(&self, domid: DomId, frames: &[u64]) -> io::Result<ForeignPages> {
         ForeignPages::map(self.privcmd.device(), domid, frames)
+    }
+
+    /// Which of these frames a domain has. One that was to be populated on demand is then.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn present_frames(&self, domid: DomId, frames: &[u64]) -> io::Result<Vec<u64>> {
+        ForeignPages::present(self.privcmd.device(), domid, frames)
     }
 
     /// Maps a domain's grant table, the first `frames` pages of it, which Xen makes if need be.
