@@ -240,6 +240,7 @@ fn perform(command: &Command, live: &Live, mut fds: Vec<OwnedFd>) -> Result<Valu
             let inserted = live.desk()?.insert(device, medium.as_ref(), fds);
             inserted.map(done)
         }
+        Command::Rename { name } => live.rename(name).map(done),
         Command::Wait => Ok(json!(live.wait())),
         Command::Console { .. } => Err(ControlError("The console takes a connection".into())),
     }
