@@ -191,6 +191,9 @@ fn a_domain_lives_its_life() {
 
     // Work inside, standing still, memory, vCPUs.
     assert_eq!(guest(&mut console, "echo $((6 * 7))"), "42");
+    let long: serde_json::Value = serde_json::from_str(&host.xt("list -l guest")).expect("JSON");
+    assert_eq!(long[0]["domid"].to_string(), domid.trim());
+    assert_eq!(long[0]["config"]["b_info"]["target_memkb"], 192 << 10);
     assert_eq!(host.listed("guest")[..3], [domid.trim(), "192", "2"]);
     host.xt("pause guest");
     assert_eq!(host.listed("guest")[3], "--p---");

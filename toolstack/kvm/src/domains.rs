@@ -17,15 +17,17 @@ impl KvmHost {
     /// and why is said on standard error.
     pub(crate) fn sightings(&self) -> Result<Vec<(DomainInfo, Option<Stats>)>> {
         let seen = survey(&self.base).map_err(|error| HostError::Unusable(error.to_string()))?;
-        // One that is being started or ended tells what it is, but not what it does.
-        let silent = seen.iter().filter(|seen| seen.info.is_none());
-        for trouble in silent.filter_map(|seen| seen.trouble.as_ref()) {
-            eprintln!("xt: {trouble}");
+        let mut all = Vec::new();
+        for sighting in seen {
+            let Some(domain) = self.describe(&sighting) else {
+                continue;
+            };
+            // One that is being started or ended tells what it is, but not what it does.
+            if let (None, Some(trouble)) = (&sighting.info, &sighting.trouble) {
+                eprintln!("xt: {trouble}");
+            }
+            all.push((domain, sighting.stats));
         }
-        let mut all: Vec<_> = seen
-            .into_iter()
-            .filter_map(|seen| Some((self.describe(&seen)?, seen.stats)))
-            .collect();
         all.sort_by_key(|(domain, _)| domain.domid);
         Ok(all)
     }
@@ -73,24 +75,20 @@ impl KvmHost {
         })
     }
 
+    /// What a domain does. One that has ended and is not kept will be gone, or run again, in a moment.
     fn state(&self, name: &str, state: RunState) -> DomainState {
-        let reason = |otherwise| {
-            let path = self.base.of(name).join(xenner::rundir::ENDED);
-            let word = std::fs::read_to_string(path).unwrap_or_default();
-            Some(match word.trim() {
-                "reboot" => ShutdownReason::Reboot,
-                "suspend" => ShutdownReason::Suspend,
-                "watchdog" => ShutdownReason::Watchdog,
-                _ => otherwise,
-            })
-        };
         let mut seen = DomainState::default();
         match state {
             RunState::Running => seen.running = true,
             RunState::Blocked => seen.blocked = true,
             RunState::Paused => seen.paused = true,
-            RunState::Shutdown => seen.shutdown = reason(ShutdownReason::Poweroff),
-            RunState::Crashed => seen.shutdown = Some(ShutdownReason::Crash),
+            RunState::Shutdown | RunState::Crashed => {
+                let path = self.base.of(name).join(xenner::rundir::ENDED);
+                match std::fs::read_to_string(path) {
+                    Ok(word) => seen.shutdown = Some(reason(word.trim())),
+                    Err(_) => seen.dying = true,
+                }
+            }
         }
         seen
     }
@@ -134,5 +132,16 @@ impl KvmHost {
         let mut connection = self.connect(domid)?;
         let stats = connection.call(Command::Stats, &[], Some(PATIENCE));
         stats.map_err(crate::refused)
+    }
+}
+
+/// By the word that `xenner` writes down.
+fn reason(word: &str) -> ShutdownReason {
+    match word {
+        "reboot" => ShutdownReason::Reboot,
+        "suspend" => ShutdownReason::Suspend,
+        "crash" => ShutdownReason::Crash,
+        "watchdog" => ShutdownReason::Watchdog,
+        _ => ShutdownReason::Poweroff,
     }
 }

@@ -10,9 +10,10 @@ use xenner::control::client::ClientError;
 use xenner::control::{Command, Ended};
 use xenner::dumpcore::Written;
 use xenner::machine::ShutdownRequest;
-use xt_config::DomainSpec;
 use xt_config::disk::DiskSpec;
+use xt_config::libxl::DomainConfig;
 use xt_config::vif::VifSpec;
+use xt_config::{ConfigErrors, DomainSpec};
 use xt_devices::list::{BlockEntry, NetworkEntry};
 use xt_host::{
     AttachedDisk, AttachedNic, Changes, ChannelInfo, ConsoleEnd, ConsoleKind, CpuSet,
@@ -237,6 +238,21 @@ impl Host for KvmHost {
 
     fn configuration(&self, domid: DomId) -> Result<Option<DomainSpec>> {
         Ok(self.origin(domid)?.map(|origin| origin.spec))
+    }
+
+    fn libxl_config(&self, domid: DomId) -> Result<Option<DomainConfig>> {
+        let Some(origin) = self.origin(domid)? else {
+            return Ok(None);
+        };
+        let info = self.domain(domid)?;
+        let refused = |errors: ConfigErrors| HostError::Config(errors.to_string());
+        let document = xt_config::parse(&origin.source, "configuration").map_err(refused)?;
+        let host = xt_config::domain::Host::uniform(machine::processors());
+        let checked = DomainConfig::from_document(&document, &host).map_err(refused)?;
+        let mut config = checked.value;
+        config.c_info.name = Some(info.name);
+        config.c_info.uuid = Some(info.uuid);
+        Ok(Some(config))
     }
 
     fn set_configuration(&self, _domid: DomId, _spec: &DomainSpec, _source: &str) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use xt_config::libxl::DomainConfig;
 use xt_config::{ConfigErrors, Diagnostic, Document, DomainSpec};
 use xt_host::{HostError, HostKind};
 
@@ -15,6 +16,8 @@ const MAX_CONFIG: u64 = 1 << 20;
 pub struct Loaded {
     /// What it asks for.
     pub spec: DomainSpec,
+    /// The same in libxl's terms, every key of `xl` included.
+    pub libxl: DomainConfig,
     /// The file's text with the settings of the command line as lines of their own: what `xl` keeps.
     pub source: String,
     /// What was odd.
@@ -47,9 +50,9 @@ pub fn split(
 ) -> Result<(PathBuf, Vec<String>), Failure> {
     let mut file = option.map(Path::to_owned);
     let mut settings = Vec::new();
-    for (place, argument) in arguments.iter().enumerate() {
+    for argument in arguments {
         let is_setting = argument.contains('=');
-        if file.is_none() && (place == 0 || !is_setting) && !is_setting {
+        if file.is_none() && !is_setting {
             file = Some(argument.into());
         } else if is_setting {
             settings.push(argument.clone());
@@ -96,6 +99,9 @@ pub fn load(path: &Path, settings: &[String], host: HostKind) -> Result<Loaded, 
 fn parse(text: &str, file: &str, settings: &[String], host: HostKind) -> Result<Loaded, Failure> {
     let refused = |errors: ConfigErrors| Failure::plain(errors.to_string());
     let document = xt_config::parse_with_overrides(text, file, settings).map_err(refused)?;
+    let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u32);
+    let machine = xt_config::domain::Host::uniform(processors);
+    let libxl = DomainConfig::from_document(&document, &machine).map_err(refused)?;
     let idle: &[&str] = match host {
         HostKind::Kvm => &xenner::config::IDLE,
         HostKind::Xen => &[],
@@ -103,6 +109,9 @@ fn parse(text: &str, file: &str, settings: &[String], host: HostKind) -> Result<
     let keys = xt_config::keys::SPEC_KEYS.iter().copied();
     let acted_on: Vec<&str> = keys.filter(|key| !idle.contains(key)).collect();
     let checked = DomainSpec::from_document(&document, &acted_on).map_err(refused)?;
+    let mut spec = checked.value;
+    // Both must tell of the same domain.
+    spec.uuid = spec.uuid.or(libxl.value.c_info.uuid);
     let mut source = text.to_owned();
     for setting in settings {
         if !source.is_empty() && !source.ends_with('\n') {
@@ -112,7 +121,8 @@ fn parse(text: &str, file: &str, settings: &[String], host: HostKind) -> Result<
         source.push('\n');
     }
     Ok(Loaded {
-        spec: checked.value,
+        spec,
+        libxl: libxl.value,
         source,
         warnings: checked.warnings.iter().map(Diagnostic::to_string).collect(),
         document,

@@ -73,7 +73,13 @@ fn expand(arguments: &mut [OsString]) -> Result<(), Failure> {
 
 fn perform(cli: Cli) -> Result<Status, Failure> {
     let wanted = cli.host.map(Into::into);
-    let open = || choose::open(wanted, cli.run_dir.as_deref());
+    let open = || {
+        let host = choose::open(wanted, cli.run_dir.as_deref())?;
+        if cli.verbose > 0 {
+            eprintln!("xt: Domains of this host run on {}", host.kind());
+        }
+        Ok(host)
+    };
     match &cli.command {
         Command::Completions(arguments) => {
             let mut script = Vec::new();

@@ -232,16 +232,19 @@ impl Live {
         Ok(stats)
     }
 
-    /// The domain in a few words.
-    pub fn info(&self) -> Info {
+    /// The domain in a few words, unless it is gone.
+    pub fn info(&self) -> Result<Info, ControlError> {
         let stats = self.stats().ok();
         let state = self.lock();
+        let Some(rundir) = &state.rundir else {
+            return Err(ControlError("The domain is gone".into()));
+        };
         let (started, since) = state.started;
         let (memory, maxmem) = (state.spec.memory.pages(), state.spec.maxmem.pages());
         let pages_per_mib = 256;
-        Info {
+        Ok(Info {
             name: state.spec.name.clone(),
-            id: state.rundir.as_ref().map_or(0, RunDir::id),
+            id: rundir.id(),
             uuid: state.spec.uuid,
             pid: std::process::id(),
             state: stats.as_ref().map(|stats| stats.state).unwrap_or_default(),
@@ -258,7 +261,7 @@ impl Live {
             restarts: state.restarts,
             kernel: state.spec.kernel.to_string(),
             console: self.console_text.clone(),
-        }
+        })
     }
 
     /// Writes a core file to `file`, holding the domain still meanwhile.

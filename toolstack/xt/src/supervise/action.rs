@@ -82,6 +82,9 @@ pub fn end(host: &dyn Host, domain: &DomainInfo) -> Result<(), Failure> {
     let Some(action) = wanted(&spec.on, reason) else {
         return Ok(());
     };
+    // As xl keeps it; the next run's is the same.
+    let source = host.kept(domid, "xl")?.unwrap_or_default();
+    let source = String::from_utf8_lossy(&source).into_owned();
     let name = &domain.name;
     eprintln!(
         "xt: Domain {name} ({}) ended: {reason:?}; {action:?} follows",
@@ -96,13 +99,13 @@ pub fn end(host: &dyn Host, domain: &DomainInfo) -> Result<(), Failure> {
         Action::Restart | Action::CoredumpRestart => {
             let next = record.next(record::now());
             host.destroy(domid)?;
-            restart(host, &spec, next)
+            restart(host, &spec, source, next)
         }
         Action::RenameRestart => {
             let next = record.next(record::now());
             done()?;
             host.preserve(domid, &kept_name(host, name)?)?;
-            restart(host, &spec, next)
+            restart(host, &spec, source, next)
         }
         Action::SoftReset => Ok(host.soft_reset(domid, &spec)?),
     }
@@ -110,7 +113,12 @@ pub fn end(host: &dyn Host, domain: &DomainInfo) -> Result<(), Failure> {
 
 /// Starts a domain again. It is paused until its record is there, so that it is looked after from its
 /// first instruction on.
-fn restart(host: &dyn Host, spec: &DomainSpec, next: Option<Record>) -> Result<(), Failure> {
+fn restart(
+    host: &dyn Host,
+    spec: &DomainSpec,
+    source: String,
+    next: Option<Record>,
+) -> Result<(), Failure> {
     let Some(next) = next else {
         return Err(Failure::plain(format!(
             "It ended {} times in a row within {} seconds of its start; it is not started again",
@@ -120,6 +128,7 @@ fn restart(host: &dyn Host, spec: &DomainSpec, next: Option<Record>) -> Result<(
     };
     let options = CreateOptions {
         paused: true,
+        source,
         ..CreateOptions::default()
     };
     let domid = locked(host, spec, &options)?;

@@ -9,7 +9,7 @@ use xt_host::{ConsoleKind, CreateOptions, DomId, Host, HostKind};
 use super::console::Attached;
 use crate::choose::Signs;
 use crate::cli::{Cli, ConfigUpdateArgs, CreateArgs};
-use crate::output::print_json;
+use crate::output::{print, print_json};
 use crate::status::{Failure, Status};
 use crate::{config, lock, supervise};
 
@@ -37,7 +37,9 @@ pub fn create(
         }
     }
     if dry {
-        return print_json(&loaded.spec);
+        let text = loaded.libxl.to_json();
+        let text = text.map_err(|error| Failure::plain(error.to_string()))?;
+        return print(&(text + "\n"));
     }
     let host = open()?;
     let host = &*host;

@@ -111,8 +111,8 @@ pub fn channel_list(host: &dyn Host, arguments: &DomainsArgs) -> Result<Status, 
 pub fn cd_insert(host: &dyn Host, arguments: &CdInsertArgs) -> Result<Status, Failure> {
     let domid = domid(host, &arguments.domain)?;
     let prefixes = TARGET_PREFIXES.iter();
-    let bare = prefixes.filter_map(|prefix| arguments.target.strip_prefix(prefix));
-    let target = bare.last().unwrap_or(&arguments.target);
+    let mut bare = prefixes.filter_map(|prefix| arguments.target.strip_prefix(prefix));
+    let target = bare.next().unwrap_or(&arguments.target);
     host.cd_insert(domid, &arguments.vdev, Some(target))?;
     Ok(Status::Success)
 }

@@ -2,22 +2,15 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
 use serde_json::json;
-use xt_config::DomainSpec;
+use xt_config::DomainType;
+use xt_config::libxl::{Listing, Type};
 use xt_host::{DomId, DomainInfo, Host};
 
 use super::domains;
 use crate::cli::{InfoArgs, ListArgs, NameOnly, NumberOnly, UptimeArgs};
 use crate::output::{self, Columns, print, print_json};
 use crate::status::{Failure, Status};
-
-/// An entry of `list -l`.
-#[derive(Serialize)]
-struct Long {
-    domid: u16,
-    config: Option<DomainSpec>,
-}
 
 /// `list`
 pub fn list(host: &dyn Host, arguments: &ListArgs) -> Result<Status, Failure> {
@@ -26,7 +19,9 @@ pub fn list(host: &dyn Host, arguments: &ListArgs) -> Result<Status, Failure> {
     if arguments.long {
         let long: Result<Vec<_>, Failure> =
             domains.iter().map(|domain| long(host, domain)).collect();
-        return print_json(&long?);
+        let text = xt_config::libxl::to_string(&long?)
+            .map_err(|error| Failure::plain(error.to_string()))?;
+        return print(&(text + "\n\n"));
     }
     if arguments.json {
         return print_json(&domains);
@@ -36,10 +31,21 @@ pub fn list(host: &dyn Host, arguments: &ListArgs) -> Result<Status, Failure> {
     print(&output::list(&domains, columns, &nodes))
 }
 
-fn long(host: &dyn Host, domain: &DomainInfo) -> Result<Long, Failure> {
-    Ok(Long {
-        domid: domain.domid,
-        config: host.configuration(DomId(domain.domid))?,
+/// An entry of `list -l`: what is kept of the domain, with what may have changed since.
+fn long(host: &dyn Host, domain: &DomainInfo) -> Result<Listing, Failure> {
+    let kept = host.libxl_config(DomId(domain.domid))?;
+    let mut config = kept.unwrap_or_default();
+    if config.c_info.kind == Type::Invalid {
+        config.c_info.kind = match domain.kind {
+            DomainType::Pv => Type::Pv,
+            DomainType::Pvh => Type::Pvh,
+            DomainType::Hvm => Type::Hvm,
+        };
+    }
+    config.c_info.name = Some(domain.name.clone());
+    Ok(Listing {
+        domid: Some(domain.domid.into()),
+        config,
     })
 }
 
