@@ -32,6 +32,16 @@ pub enum HostError {
     /// The specification asks for what cannot be.
     #[error("{0}")]
     Config(String),
+    /// A key of the specification asks for what this host cannot do; who has the text says where.
+    #[error("{key}: {message}")]
+    Key {
+        /// The key in xl.cfg.
+        key: &'static str,
+        /// What is wrong.
+        message: String,
+        /// What to do instead.
+        help: Option<String>,
+    },
     /// The host lacks memory or another resource.
     #[error("{0}")]
     Resources(String),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use xen_sys::DomId;
 use xt_config::DomainSpec;
 use xt_config::disk::DiskSpec;
+use xt_config::libxl::DomainConfig;
 use xt_config::vif::VifSpec;
 use xt_devices::list::{BlockEntry, NetworkEntry};
 
@@ -381,6 +382,21 @@ pub trait Host: Send + Sync {
     /// # Errors
     /// See the trait.
     fn configuration(&self, domid: DomId) -> Result<Option<DomainSpec>>;
+
+    /// The same in libxl's terms, what this kind of host does not act on included: `xl list -l`. Xen's
+    /// toolstacks keep it with the domain.
+    ///
+    /// # Errors
+    /// What is kept cannot be understood.
+    fn libxl_config(&self, domid: DomId) -> Result<Option<DomainConfig>> {
+        let Some(data) = self.kept(domid, "libxl-json")? else {
+            return Ok(None);
+        };
+        let config = DomainConfig::from_json(&String::from_utf8_lossy(&data));
+        config.map(Some).map_err(|error| {
+            HostError::failed("Cannot understand what libxl keeps of the domain.", error)
+        })
+    }
 
     /// Replaces that: `xl config-update`. `source` is the text it is from.
     ///
