@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use xt_host::{Host, HostKind};
 
-use crate::status::{Failure, Status};
+use crate::status::Failure;
 
 /// What a Xen control domain's kernel says of itself.
 const CAPABILITIES: &str = "/proc/xen/capabilities";
@@ -67,10 +67,7 @@ impl Signs {
 pub fn open(wanted: Option<HostKind>, run_dir: Option<&Path>) -> Result<Box<dyn Host>, Failure> {
     match wanted.map_or_else(|| Signs::look().kind(), Ok)? {
         HostKind::Kvm => Ok(Box::new(xt_kvm::KvmHost::open(run_dir, xenner_program())?)),
-        HostKind::Xen => Err(Failure::new(
-            Status::NotYet,
-            "Domains on Xen are not there yet; use xl",
-        )),
+        HostKind::Xen => Ok(Box::new(xt_xen::XenHost::open()?)),
     }
 }
 
