@@ -57,7 +57,8 @@ pub(crate) fn of_domain(spec: &DomainSpec, uuid: Uuid, macs: &[(u32, String)]) -
         }
     }
     let mut text = serde_json::to_string_pretty(&Value::Object(config)).unwrap_or_default();
-    text.push('\n');
+    // libxl reads it as a C string.
+    text.push('\0');
     text
 }
 
@@ -66,11 +67,12 @@ pub(crate) fn rename(dir: &Path, domid: DomId, uuid: Uuid, name: &str) -> io::Re
     let Some(text) = userdata::kept(dir, domid, uuid, LIBXL_JSON)? else {
         return Ok(());
     };
-    let mut config: Value = serde_json::from_slice(&text)?;
+    let mut config: Value = serde_json::from_slice(text.strip_suffix(b"\0").unwrap_or(&text))?;
     if let Some(there) = config.pointer_mut("/c_info/name") {
         *there = name.into();
     }
-    let text = serde_json::to_vec_pretty(&config)?;
+    let mut text = serde_json::to_vec_pretty(&config)?;
+    text.push(0);
     userdata::keep(dir, domid, uuid, LIBXL_JSON, &text)
 }
 
@@ -229,7 +231,8 @@ mod tests {
             spec.uuid.unwrap(),
             &[(0, "00:16:3e:00:00:01".into())],
         );
-        let ours: Value = serde_json::from_str(&ours).unwrap();
+        let ours = ours.strip_suffix('\0').unwrap();
+        let ours: Value = serde_json::from_str(ours).unwrap();
         let theirs: Value = serde_json::from_str(OF_XL).unwrap();
         assert_eq!(ours, theirs);
     }

@@ -14,6 +14,7 @@ mod driver;
 mod grants;
 mod medium;
 mod nodes;
+mod patience;
 mod queue;
 mod request;
 mod stats;

@@ -17,6 +17,7 @@ fn ring() -> Option<(NamedTempFile, Uring)> {
     let mode = Mode {
         write: true,
         direct: false,
+        direct_devices: false,
         lock: false,
     };
     let media = MediaFile::open(file.path(), mode, &Paths).unwrap();
