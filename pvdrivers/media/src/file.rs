@@ -142,6 +142,12 @@ impl MediaFile {
         self.durable_writes
     }
 
+    /// As if it were a device without a cache.
+    #[cfg(test)]
+    pub(crate) fn pretend_uncached(&mut self) {
+        self.uncached = true;
+    }
+
     /// Whether a write through the page cache has to be synchronous.
     pub(crate) fn durable_writes(&self) -> bool {
         self.durable_writes

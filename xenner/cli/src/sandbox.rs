@@ -197,7 +197,10 @@ fn allow_list(role: Role, action: SeccompAction) -> Result<BpfProgram, seccompil
         let only = vec![SeccompRule::new(vec![only])?];
         rules.insert(libc::SYS_io_uring_register, only);
     }
-    if matches!(role, Role::Supervisor | Role::Devices | Role::Block) {
+    if matches!(
+        role,
+        Role::Supervisor | Role::Devices | Role::Block | Role::Net
+    ) {
         // Between the two policies of ordinary threads.
         let policies = [libc::SCHED_OTHER, libc::SCHED_BATCH].map(|policy| {
             let equal = SeccompCmpOp::Eq;

@@ -14,7 +14,6 @@ mod driver;
 mod grants;
 mod medium;
 mod nodes;
-mod patience;
 mod queue;
 mod request;
 mod stats;
