@@ -106,6 +106,8 @@ impl Dom0 {
 
     /// What must be the same before a domain comes and after it has gone.
     fn state(&mut self) -> String {
+        // The kernel takes its end of a card away when it has heard of the nodes' end.
+        self.must("timeout 100 sh -c 'while ls /sys/class/net | grep -q ^vif; do sleep 0.1; done'");
         self.must("xl info | grep -E 'free_memory|outstanding'; xenstore-ls -fp; ls /var/lib/xen; losetup -a; ls /sys/class/net")
     }
 
@@ -169,5 +171,24 @@ fn domains_of_both_types_come_and_go() {
 
         dom0.must(&format!("domain destroy {domid}"));
         assert_eq!(dom0.state(), before, "after {kind}");
+    }
+    commands_are_killed(&mut dom0, &before);
+}
+
+/// At whatever moment: the next command ends what is left, here one that finds no such domain.
+fn commands_are_killed(dom0: &mut Dom0, before: &str) {
+    for ms in [50, 400, 1200, 2500, 5000] {
+        dom0.run(&format!(
+            "domain create /share/config & p=$!; usleep {ms}000; kill -9 $p; wait $p"
+        ));
+        // One that was complete by then is no half domain.
+        dom0.run("domid=$(xl domid gpvh) && domain destroy $domid");
+        let cleaned = dom0.run("domain destroy 32000");
+        assert!(
+            cleaned.text.contains("no domain \"32000\""),
+            "{}",
+            cleaned.text
+        );
+        assert_eq!(dom0.state(), before, "killed after {ms} ms");
     }
 }

@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use crate::cpuid::{BitChanges, CpuidLeaf, CpuidSpec, MsrChanges};
 use crate::diagnostic::{SpecError, quote};
 use crate::disk::DiskSpec;
-use crate::libxl::{ActionOnShutdown, CpuPolicy, DomainConfig, KindInfo, MemKb, Type};
+use crate::libxl::{
+    ActionOnShutdown, Bitmap, CpuPolicy, DevId, Disk, DomainConfig, HvmInfo, KindInfo, MemKb, Nic,
+    PvInfo, PvhInfo, Tuning, Type, Unset32,
+};
 use crate::spec::{Action, DEFAULT_MEMORY_MIB, DomainSpec, DomainType, EventActions};
 use crate::vif::VifSpec;
 
@@ -67,6 +70,68 @@ impl TryFrom<&DomainConfig> for DomainSpec {
             disks: disks?,
             vifs: config.nics.iter().map(VifSpec::from).collect(),
         })
+    }
+}
+
+impl From<&DomainSpec> for DomainConfig {
+    /// What libxl's structures have of `spec`. Nothing is chosen that the user left open, but for the
+    /// numbers of the interfaces, which are their places.
+    fn from(spec: &DomainSpec) -> Self {
+        let text = |path: &Option<PathBuf>| path.as_ref().map(|p| p.to_string_lossy().into_owned());
+        let mut config = DomainConfig::default();
+        let create = &mut config.c_info;
+        create.name = Some(spec.name.clone());
+        create.uuid = spec.uuid;
+        let build = &mut config.b_info;
+        (create.kind, build.kind) = match spec.domain_type {
+            DomainType::Pv => (Type::Pv, Some(KindInfo::Pv(PvInfo::default()))),
+            DomainType::Pvh => (Type::Pvh, Some(KindInfo::Pvh(PvhInfo::default()))),
+            DomainType::Hvm => {
+                let hvm = HvmInfo {
+                    serial_list: spec.serial.clone(),
+                    ..HvmInfo::default()
+                };
+                (Type::Hvm, Some(KindInfo::Hvm(Box::new(hvm))))
+            }
+        };
+        build.max_vcpus = i32::try_from(spec.max_vcpus).unwrap_or(i32::MAX);
+        build.avail_vcpus = Bitmap::below(spec.vcpus);
+        build.target_memkb = MemKb(spec.memory_mib.saturating_mul(1024));
+        build.max_memkb = MemKb(spec.max_memory_mib.saturating_mul(1024));
+        build.cpuid = CpuPolicy::from(&spec.cpuid);
+        build.max_grant_frames = spec.max_grant_frames.map(Unset32).unwrap_or_default();
+        build.max_maptrack_frames = spec.max_maptrack_frames.map(Unset32).unwrap_or_default();
+        let version = spec.max_grant_version.and_then(|n| i32::try_from(n).ok());
+        build.max_grant_version = version.map(Tuning).unwrap_or_default();
+        build.event_channels = spec.max_event_channels.unwrap_or(0);
+        build.kernel = text(&spec.kernel);
+        build.ramdisk = text(&spec.ramdisk);
+        build.cmdline.clone_from(&spec.cmdline);
+        config.disks = spec.disks.iter().map(Disk::from).collect();
+        config.nics = spec.vifs.iter().map(Nic::from).collect();
+        for (place, nic) in (0..).zip(&mut config.nics) {
+            if nic.devid == DevId::UNSET {
+                nic.devid = DevId(place);
+            }
+        }
+        config.on_poweroff = libxl_action(spec.on.poweroff);
+        config.on_reboot = libxl_action(spec.on.reboot);
+        config.on_watchdog = libxl_action(spec.on.watchdog);
+        config.on_crash = libxl_action(spec.on.crash);
+        config.on_soft_reset = libxl_action(spec.on.soft_reset);
+        config
+    }
+}
+
+fn libxl_action(action: Action) -> ActionOnShutdown {
+    match action {
+        Action::Destroy => ActionOnShutdown::Destroy,
+        Action::Restart => ActionOnShutdown::Restart,
+        Action::RenameRestart => ActionOnShutdown::RestartRename,
+        Action::Preserve => ActionOnShutdown::Preserve,
+        Action::CoredumpDestroy => ActionOnShutdown::CoredumpDestroy,
+        Action::CoredumpRestart => ActionOnShutdown::CoredumpRestart,
+        Action::SoftReset => ActionOnShutdown::SoftReset,
     }
 }
 
@@ -159,7 +224,33 @@ mod tests {
         let spec = DomainSpec::from_document(&document, SPEC_KEYS).unwrap();
         let json = config.value.to_json().unwrap();
         let read = DomainConfig::from_json(&json).unwrap();
-        assert_eq!(DomainSpec::try_from(&read), Ok(spec.value));
+        assert_eq!(DomainSpec::try_from(&read).as_ref(), Ok(&spec.value));
+        let back = DomainConfig::from(&spec.value);
+        assert_eq!(DomainSpec::try_from(&back), Ok(spec.value));
+    }
+
+    /// As libxl keeps it of a running domain, with what it chose.
+    #[test]
+    fn what_libxl_keeps() {
+        let kept = r#"{ "c_info": { "type": "pv", "name": "g", "domid": 4294967295,
+            "uuid": "c22b8a31-5d3c-4130-b892-7bb4fbfaf9c5", "run_hotplug_scripts": "True" },
+            "b_info": { "max_vcpus": 2, "avail_vcpus": [ 0 ], "max_memkb": 196608,
+            "target_memkb": 131072, "video_memkb": 0, "sched_params": {}, "claim_mode": "True",
+            "kernel": "/k", "cmdline": "console=hvc0", "type.pv": {}, "arch_arm": {},
+            "arch_x86": { "msr_relaxed": "False" } },
+            "disks": [ { "pdev_path": "/dev/loop7", "vdev": "xvda", "backend": "phy",
+            "format": "raw", "script": "block-plain", "readwrite": 1,
+            "colo_restore_enable": "False" } ],
+            "nics": [ { "devid": 0, "mac": "00:16:3e:00:00:01", "nictype": "vif" } ],
+            "on_reboot": "restart", "on_soft_reset": "soft_reset" }"#;
+        let config = DomainConfig::from_json(&format!("{kept}\0")).unwrap();
+        let again = config.to_json().unwrap();
+        let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        assert_eq!(value(&again), value(kept));
+        let spec = DomainSpec::try_from(&config).unwrap();
+        assert_eq!((spec.vcpus, spec.max_vcpus), (1, 2));
+        assert_eq!((spec.memory_mib, spec.max_memory_mib), (128, 192));
+        assert_eq!(spec.disks[0].vdev.name(), "xvda");
     }
 
     #[test]

@@ -15,12 +15,18 @@ impl XenHost {
                 "Domain 0 is this system itself; use poweroff(8).".into(),
             ));
         }
-        let info = self
-            .control
-            .domain_info(domid)
-            .map_err(failed("Cannot ask Xen about the domain"))?;
-        let info = info.ok_or_else(|| HostError::NoSuchDomain(domid.0.to_string()))?;
-        let uuid = Uuid::from_bytes(info.handle);
+        let uuid_there = || {
+            let info = self.control.domain_info(domid);
+            let info = info.map_err(failed("Cannot ask Xen about the domain"))?;
+            Ok::<_, HostError>(info.map(|info| Uuid::from_bytes(info.handle)))
+        };
+        let uuid = uuid_there()?.ok_or_else(|| HostError::NoSuchDomain(domid.0.to_string()));
+        self.clean_up()?;
+        let uuid = uuid?;
+        if uuid_there()? != Some(uuid) {
+            // It was half a domain, which is gone now.
+            return Ok(());
+        }
         let entry = match Entry::begin(&self.dirs.journal, uuid, Some(domid)) {
             Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
                 return Err(HostError::Refused(format!(
