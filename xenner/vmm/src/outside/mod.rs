@@ -12,7 +12,6 @@
 //! The state of the domain lies in this process's memory, out of the guest's
 //! reach.
 
-mod foresight;
 mod machine;
 pub mod ring0;
 pub mod ring3;

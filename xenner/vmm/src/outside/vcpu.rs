@@ -9,10 +9,9 @@ use xenner_core::entry::{self, Next};
 use xenner_core::image::*;
 use xenner_core::{Machine as _, Regs, Vcpu, evtchn, trap, vcpu_op};
 
-use super::foresight::Foresight;
 use super::machine::HostMachine;
 use super::ring0::{self, Continuation, PORT, Ring0, Step};
-use super::ring3::{self, Window};
+use super::ring3;
 use super::{IN_GUEST, Outside};
 use crate::shared::{CrashReport, DomainExit, Paused, Snapshot};
 
@@ -48,11 +47,6 @@ struct Timer {
     armed: u64,
     /// An interrupt has been taken and is to be ended.
     end_interrupt: bool,
-    /// The single-shot deadline as last seen.
-    deadline: u64,
-    foresight: Foresight,
-    /// What ring 3 sees.
-    window_open: bool,
 }
 
 /// Runs a virtual CPU until the domain's end.
@@ -90,7 +84,6 @@ impl Running<'_> {
     /// What comes before the first entry: the interrupt controller on, and
     /// the first virtual CPU's context.
     fn start(&mut self) -> Outcome {
-        self.show(Window::CLOSED)?;
         let m = &mut self.machine;
         let timer = 2 << 17 | u64::from(VECTOR_TIMER);
         for (msr, value) in [(0x80f, 0x1ff), (0x808, 0), (0x832, timer)] {
@@ -178,9 +171,7 @@ impl Running<'_> {
         }
         self.take_registers(&regs, vector, frame);
         self.outside.shared.exits.count(self.id);
-        if !self.leave_decision(vector) {
-            self.answer(vector, error_code as u32, sregs.cr2);
-        }
+        self.answer(vector, error_code as u32, sregs.cr2);
         self.go_on()
     }
 
@@ -194,18 +185,6 @@ impl Running<'_> {
         let (m, d) = (&mut self.machine, &self.outside.domain);
         entry::syscall(m, d, &mut self.vcpu, &mut self.regs);
         self.go_on()
-    }
-
-    /// What comes amid the look at the timer's window makes it a hypercall.
-    /// True when that answers it: then the deadline could not be read, which
-    /// the hypercall will find, too.
-    fn leave_decision(&mut self, vector: u8) -> bool {
-        if !self.vcpu.in_kernel || !ring3::DECISION.contains(&self.regs.rip) {
-            return false;
-        }
-        let unreadable = vector == 14 && self.regs.rip == ring3::LOAD;
-        self.regs.rip = ring3::SLOW;
-        unreadable
     }
 
     fn take_registers(&mut self, regs: &kvm_regs, vector: u8, frame: [u64; 6]) {
@@ -309,7 +288,7 @@ impl Running<'_> {
         match vector {
             VECTOR_TIMER => {
                 self.timer.armed = 0;
-                self.tick();
+                entry::timer(m, d, &mut self.vcpu);
             }
             VECTOR_HOST => {
                 for word in 0..64u64 {
@@ -329,49 +308,6 @@ impl Running<'_> {
         }
     }
 
-    /// The timer fired. One that computes will want the next tick, too; one
-    /// that slept may go on sleeping.
-    fn tick(&mut self) {
-        let (m, d, v) = (&mut self.machine, &self.outside.domain, &mut *self.vcpu);
-        let deadline = v.singleshot_at;
-        entry::timer(m, d, v);
-        let fired = deadline != 0 && v.singleshot_at == 0;
-        if !fired || v.blocked {
-            return;
-        }
-        if let Some(next) = self.timer.foresight.next(xenner_core::time::now(m, d)) {
-            v.singleshot_at = next;
-            xenner_core::time::rearm(m, d, v);
-            self.timer.deadline = next;
-            self.timer.window_open = true;
-        }
-    }
-
-    /// Shows ring 3 what needs no hypercall.
-    fn show_window(&mut self) -> Outcome {
-        let deadline = self.vcpu.singleshot_at;
-        if deadline != self.timer.deadline {
-            self.timer.deadline = deadline;
-            if deadline != 0 {
-                self.timer.foresight.asked(deadline);
-            }
-            if std::mem::take(&mut self.timer.window_open) {
-                return self.show(Window::CLOSED);
-            }
-        } else if self.timer.window_open {
-            return self.show(Window::up_to(deadline));
-        }
-        Ok(())
-    }
-
-    fn show(&self, window: Window) -> Outcome {
-        let (memory, at) = (&self.outside.memory, Ring0::window(self.id));
-        memory
-            .store(at, window.first)
-            .and_then(|()| memory.store(at.offset(8), window.count))
-            .map_err(|_| "ring 3's page is lost".to_owned())
-    }
-
     /// Writes what the CPU is to do next: ring 0, if it must, or ring 3 itself.
     fn go_on(&mut self) -> Outcome {
         if self.outside.asked[self.id].flush.swap(0, Ordering::SeqCst) != 0 {
@@ -379,7 +315,6 @@ impl Running<'_> {
         }
         let (m, d) = (&mut self.machine, &self.outside.domain);
         let next = entry::resume(m, d, &mut self.vcpu, &mut self.regs);
-        self.show_window()?;
         self.set_timer_and_debug()?;
         if next == Next::Run && self.goes_by_registers() {
             self.enter_ring3();
