@@ -54,7 +54,7 @@ fn own_topology(policy: &mut CpuPolicy) {
                 leaf.d |= HTT;
                 let count = leaf.b >> 16 & 0xff;
                 if count < 0x80 {
-                    leaf.b = leaf.b & !(0xff << 16) | count * 2 << 16;
+                    leaf.b = leaf.b & !(0xff << 16) | (count * 2) << 16;
                 }
             }
             4 if !is_amd && leaf.a & 0x1f != 0 => {
@@ -65,7 +65,11 @@ fn own_topology(policy: &mut CpuPolicy) {
             0x8000_0008 if is_amd => {
                 let (cores, size) = (leaf.c & 0xff, leaf.c >> 12 & 0xf);
                 if cores < 0x7f {
-                    let size = if matches!(size, 0 | 0xf) { size } else { size + 1 };
+                    let size = if matches!(size, 0 | 0xf) {
+                        size
+                    } else {
+                        size + 1
+                    };
                     leaf.c = leaf.c & !0xf0ff | size << 12 | cores << 1 | 1;
                 }
             }
