@@ -22,9 +22,10 @@ use zerocopy::IntoBytes;
 use super::barrier::{Barrier, Step};
 use super::buffers::Buffers;
 use super::grants::Grants;
+use super::journal::{JournalMemory, JournaledSlots};
 use super::request::{Geometry, Head, Kind, Refusal, Segments, check_discard, check_segments};
 use super::stats::QueueCounters;
-use crate::wire::{Abi, BackSlots, SEGMENTS_PER_INDIRECT_PAGE};
+use crate::wire::{Abi, SEGMENTS_PER_INDIRECT_PAGE};
 
 /// A page that a host maps.
 pub type PageOf<H> = <<H as Host>::Grants as GrantMap>::Page;
@@ -75,7 +76,7 @@ struct Slot {
 
 /// A ring, its event channel, its mappings and its way to the medium.
 pub struct BlockQueue<H: Host> {
-    ring: BackSlots<PageRun<Vec<PageOf<H>>, PageOf<H>>>,
+    ring: JournaledSlots<PageRun<Vec<PageOf<H>>, PageOf<H>>>,
     channel: H::Channel,
     grants: Grants<H::Grants>,
     medium: Option<MediumQueue<H>>,
@@ -121,8 +122,19 @@ impl<H: Host> BlockQueue<H> {
     /// # Errors
     /// [`RingError`]: what the front end has set up is no ring.
     pub fn new(parts: QueueParts<H>) -> Result<Self, RingError> {
+        Self::with_journal(parts, None)
+    }
+
+    /// As [`new`](Self::new), with memory by which a killed queue's successor goes on.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_journal(
+        parts: QueueParts<H>,
+        journal: Option<JournalMemory>,
+    ) -> Result<Self, RingError> {
         Ok(Self {
-            ring: BackSlots::attach(PageRun::new(parts.ring)?, parts.abi)?,
+            ring: JournaledSlots::attach(PageRun::new(parts.ring)?, parts.abi, journal)?,
             channel: parts.channel,
             grants: Grants::new(parts.grants, parts.persistent_grants),
             medium: None,
@@ -148,6 +160,11 @@ impl<H: Host> BlockQueue<H> {
     /// Slots of the ring: the most requests there can be at a time.
     pub fn depth(&self) -> usize {
         self.ring.slots() as usize
+    }
+
+    /// Whether another back end has served the ring before.
+    pub(crate) fn is_taken_over(&self) -> bool {
+        self.ring.is_taken_over()
     }
 
     /// Requests the medium has.
