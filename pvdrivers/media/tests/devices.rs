@@ -5,7 +5,7 @@ mod common;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use common::{Model, folder, open};
@@ -60,13 +60,6 @@ impl Loop {
             .arg(&self.device)
             .status();
         assert!(status.unwrap().success(), "losetup {option}");
-    }
-
-    /// An attribute of its queue in sysfs.
-    fn attribute(&self, name: &str) -> PathBuf {
-        let device = self.device.file_name().unwrap();
-        let block = Path::new("/sys/block").join(device);
-        block.join("queue").join(name)
     }
 }
 
@@ -176,15 +169,6 @@ fn discard_is_offered_by_a_device_that_does_it() {
         assert!(left + 4000 <= full, "{left} blocks of {full}");
         let edge = io.read(MIB - 512, 1024).unwrap();
         assert_eq!(edge, [[7; 512], [0; 512]].concat());
-    });
-    // One that has been told not to.
-    if let Err(error) = fs::write(device.attribute("discard_max_bytes"), "0") {
-        eprintln!("skipped: discard cannot be switched off here: {error}");
-        return;
-    }
-    every_way(&device.spec(), |disk, mut io| {
-        assert_eq!(disk.info().discard, None);
-        assert_eq!(errno(io.discard(0, MIB)), libc::EOPNOTSUPP);
     });
 }
 

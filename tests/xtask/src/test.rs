@@ -22,6 +22,7 @@ pub struct Arguments {
 pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     if !arguments.quick {
         packages::install(HOST_PACKAGES)?;
+        packages::install(TEST_PACKAGES)?;
     }
     match rig_l::detect() {
         Ok(kvm) => println!("== this machine's KVM: {kvm:?}"),
@@ -81,9 +82,21 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What the tests compare with and work on: images, networks, HTTP.
+const TEST_PACKAGES: &[&str] = &[
+    "acpica-tools",
+    "curl",
+    "e2fsprogs",
+    "iproute2",
+    "passt",
+    "qemu-utils",
+    "xfsprogs",
+];
+
 /// What takes too long for every change.
 pub fn nightly() -> Result<ExitCode> {
     packages::install(HOST_PACKAGES)?;
+    packages::install(TEST_PACKAGES)?;
     let mut tests = tests(Extent::All);
     tests
         .env("XENNER_MATRIX", "full")

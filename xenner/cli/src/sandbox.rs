@@ -208,6 +208,19 @@ fn allow_list(role: Role, action: SeccompAction) -> Result<BpfProgram, seccompil
         let only = vec![SeccompRule::new(vec![only])?];
         rules.insert(libc::SYS_io_uring_register, only);
     }
+    if matches!(
+        role,
+        Role::Supervisor | Role::Devices | Role::Block | Role::Net
+    ) {
+        // Between the two policies of ordinary threads.
+        let policies = [libc::SCHED_OTHER, libc::SCHED_BATCH].map(|policy| {
+            let equal = SeccompCmpOp::Eq;
+            let equal = condition(1, SeccompCmpArgLen::Dword, equal, policy as u64)?;
+            SeccompRule::new(vec![equal])
+        });
+        let policies = policies.into_iter().collect::<Result<_, _>>()?;
+        rules.insert(libc::SYS_sched_setscheduler, policies);
+    }
     if role == Role::Supervisor {
         let unix = SeccompCmpOp::Eq;
         let domain = condition(0, SeccompCmpArgLen::Dword, unix, libc::AF_UNIX as u64)?;

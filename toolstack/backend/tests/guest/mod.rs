@@ -66,13 +66,8 @@ impl Rig {
         )
         .expect("xt-backend");
         fs.write(&storage).expect("initial file system");
-        let tools = cache.package("xen-utils-4.17").expect("tools");
         let spec = RigSpec::default()
             .program(env!("CARGO_BIN_EXE_xt-backend"), "/usr/bin/xt-backend")
-            .program(
-                tools.path("usr/lib/xen-4.17/bin/xentop"),
-                "/usr/sbin/xentop",
-            )
             .file(&kernel.image, "/guest/vmlinuz")
             .file(&initrd, "/guest/initrd")
             .file(&storage, "/guest/storage")
