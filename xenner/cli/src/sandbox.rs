@@ -143,7 +143,7 @@ fn allow_list(role: Role, action: SeccompAction) -> Result<BpfProgram, seccompil
         Role::Vcpu => &[COMMON, OPEN],
         Role::Console => &[COMMON, OPEN, SOCKET, THREADS],
         Role::Xenstore => &[COMMON, OPEN, SOCKET, XENSTORE],
-        Role::Control => &[COMMON, OPEN, SOCKET, THREADS, FILE_IO],
+        Role::Control => &[COMMON, OPEN, SOCKET, THREADS, FILE_IO, RENAME],
         Role::Devices => &[
             COMMON,
             OPEN,
@@ -342,6 +342,9 @@ const XENSTORE: &[libc::c_long] = &[libc::SYS_geteuid, libc::SYS_socketpair];
 /// Starting threads. `clone3` passes its flags in memory, where no filter sees them; `fork` in that
 /// disguise gains nothing, since a child inherits the filter.
 const THREADS: &[libc::c_long] = &[libc::SYS_clone, libc::SYS_clone3];
+
+/// A domain that gets another name: Landlock leaves nothing but run directories to be renamed.
+const RENAME: &[libc::c_long] = &[libc::SYS_rename];
 
 /// Files that are open already.
 const FILE_IO: &[libc::c_long] = &[
