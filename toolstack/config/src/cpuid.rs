@@ -63,6 +63,16 @@ impl BitChanges {
         (self != BitChanges::default()).then(|| (0..bits).rev().map(letter).collect())
     }
 
+    /// The reverse of [`BitChanges::notation`].
+    pub fn from_notation(text: &str, bits: u32) -> Option<Self> {
+        let policies: Vec<BitPolicy> = text.chars().map(bit_policy).collect::<Option<_>>()?;
+        let mut changes = BitChanges::default();
+        for (bit, policy) in (0..bits).rev().zip(&policies) {
+            changes.set(bit, *policy);
+        }
+        (u32::try_from(policies.len()) == Ok(bits)).then_some(changes)
+    }
+
     /// [`BitChanges::apply`] for a register of CPUID, in the lower half.
     pub fn apply32(self, default: u32, host: u32) -> u32 {
         // The upper half of the inputs is 0; masks of CPUID registers have none either.

@@ -6,7 +6,7 @@
 //! text       = [ assignment ] { ( newline | ";" ) [ assignment ] }
 //! assignment = key ( "=" | "+=" ) value
 //! value      = string | number | "[" { newline } [ value { newline } { "," { newline } value … } [ "," ] ] "]"
-//! key        = a lower case letter, then lower case letters, digits, "_"
+//! key        = a lower case letter, then lower case letters, digits, "_", "."
 //! comment    = "#" to the end of the line
 //! ```
 //!

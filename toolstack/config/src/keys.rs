@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::diagnostic::{Diagnostic, Severity, nearest};
 use crate::document::{Document, Entry};
+use crate::effect::{self, Target};
 
 /// Keys with the subject they belong to. Names and number of 4.17 (158): what `xl create` 4.17 asks
 /// its parser for. Later ones: `xl.cfg(5)` of those releases.
@@ -136,8 +137,17 @@ pub fn group(key: &str) -> Option<&'static str> {
 }
 
 /// Sorts the keys of `document` out: one that `xl` does not know is an error, one that is not in
-/// `acted_on` a warning.
-pub fn check(document: &Document, acted_on: &[&str]) -> Vec<Diagnostic> {
+/// `acted_on` a warning. For a `target` the warning tells why, and keys may be refused.
+pub fn check(document: &Document, acted_on: &[&str], target: Option<Target>) -> Vec<Diagnostic> {
+    let Some(target) = target else {
+        return check_for_any(document, acted_on);
+    };
+    let mut found = unknown(document);
+    found.extend(effect::check(document, target));
+    found
+}
+
+fn check_for_any(document: &Document, acted_on: &[&str]) -> Vec<Diagnostic> {
     let acted_on: BTreeSet<&str> = acted_on.iter().copied().collect();
     let mut found = Vec::new();
     for (key, entry) in document
@@ -211,7 +221,7 @@ mod tests {
     #[test]
     fn unknown_keys_are_errors_and_idle_ones_warnings() {
         let document = parse("memory=1\nmemroy=2\nvga='qxl'\nzzz=1", "f").unwrap();
-        let found: Vec<String> = check(&document, &["memory"])
+        let found: Vec<String> = check(&document, &["memory"], None)
             .iter()
             .map(|d| d.to_string())
             .collect();

@@ -11,6 +11,8 @@
 //! 4. [`libxl::DomainConfig::from_document`] reads every key into libxl's own structures, whose JSON
 //!    is what `xl create -n` prints and what libxl keeps of a running domain, see [`domain`].
 //!
+//! What becomes of each key on each kind of host is told by one table, [`effect`].
+//!
 //! Where `xl` prints a warning and then ignores a value it cannot use (`memory="64k"` starts a
 //! guest of 32 MiB), this crate refuses the file: a guest other than the one asked for helps
 //! nobody. Every complaint names file, line and column and is collected, not only the first.
@@ -32,6 +34,8 @@ pub mod diagnostic;
 pub mod disk;
 pub mod document;
 pub mod domain;
+pub mod effect;
+mod from_libxl;
 pub mod keys;
 mod lexer;
 pub mod libxl;

@@ -10,12 +10,13 @@ use crate::cpuid::CpuidSpec;
 use crate::diagnostic::{ConfigErrors, Diagnostic, Severity, SpecError, quote};
 use crate::disk::{self, DiskSpec};
 use crate::document::{Document, Value};
+use crate::effect::Target;
 use crate::keys;
 use crate::reader::Reader;
 use crate::vif::{self, VifSpec};
 
 /// libxl's memory of a guest that asks for none, in MiB.
-const DEFAULT_MEMORY_MIB: u64 = 32;
+pub(crate) const DEFAULT_MEMORY_MIB: u64 = 32;
 /// What a 64-bit PV guest can be given: 16 TiB, in MiB.
 const MOST_MEMORY_MIB: i64 = 1 << 24;
 /// Xen's limit for PV guests.
@@ -171,9 +172,31 @@ impl DomainSpec {
         document: &Document,
         acted_on: &[&str],
     ) -> Result<Checked<DomainSpec>, ConfigErrors> {
+        Self::read(document, acted_on, None)
+    }
+
+    /// [`DomainSpec::from_document`] where it is known what the domain is for: keys without effect are
+    /// warned of with the reason that [`effect`](crate::effect) gives, and keys that cannot be are
+    /// errors.
+    ///
+    /// # Errors
+    /// As [`DomainSpec::from_document`], and a key that is refused.
+    pub fn for_target(
+        document: &Document,
+        acted_on: &[&str],
+        target: Target,
+    ) -> Result<Checked<DomainSpec>, ConfigErrors> {
+        Self::read(document, acted_on, Some(target))
+    }
+
+    fn read(
+        document: &Document,
+        acted_on: &[&str],
+        target: Option<Target>,
+    ) -> Result<Checked<DomainSpec>, ConfigErrors> {
         let mut reader = Reader::new(document, acted_on);
         reader.warnings.extend_from_slice(document.warnings());
-        for diagnostic in keys::check(document, acted_on) {
+        for diagnostic in keys::check(document, acted_on, target) {
             match diagnostic.severity {
                 Severity::Error => reader.errors.push(diagnostic),
                 Severity::Warning => reader.warnings.push(diagnostic),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use xt_config::effect::Target;
 use xt_config::{Diagnostic, DomainType};
 
 use crate::devices::{disk, nic};
@@ -68,7 +69,8 @@ fn read(
     };
     let keys = xt_config::keys::SPEC_KEYS.iter().copied();
     let acted_on: Vec<_> = keys.filter(needed).collect();
-    let checked = xt_config::DomainSpec::from_document(&document, &acted_on).map_err(refused)?;
+    let checked =
+        xt_config::DomainSpec::for_target(&document, &acted_on, Target::Kvm).map_err(refused)?;
     let warnings = checked.warnings.iter().map(Diagnostic::to_string).collect();
     let spec = convert(checked.value).map_err(|error| {
         let key = match error.key {
@@ -291,6 +293,10 @@ mod tests {
     fn idle_keys_are_known_to_the_parser() {
         for key in IDLE {
             assert!(xt_config::keys::SPEC_KEYS.contains(&key), "{key}");
+        }
+        let acted_on: Vec<&str> = xt_config::effect::acted_on(Target::Kvm).collect();
+        for key in xt_config::keys::SPEC_KEYS {
+            assert_ne!(IDLE.contains(key), acted_on.contains(key), "{key}");
         }
     }
 }

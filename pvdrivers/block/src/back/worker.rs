@@ -10,9 +10,8 @@ use std::thread::JoinHandle;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use pv_backend::{DeviceError, Host, HostChannel, Reporter};
+use pv_backend::{DeviceError, Host, HostChannel, Patience, Reporter};
 
-use super::patience::Patience;
 use super::queue::{BlockQueue, MediumQueue, QueueError};
 use super::request::Geometry;
 

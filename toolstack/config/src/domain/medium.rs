@@ -27,7 +27,7 @@ pub(super) fn read(reader: &mut Reader<'_>, host: &Host, config: &mut DomainConf
     config.nics = reader.list("vif", |text| {
         let vif: VifSpec = text.parse()?;
         let devid = devids.add(&vif, text)?;
-        nic(&vif, devid, host)
+        Ok(nic(&vif, devid, host))
     });
     if reader.get("vif2").is_some() {
         let message = "vif2 is ignored: there is no netchannel2 any more.";
@@ -35,41 +35,52 @@ pub(super) fn read(reader: &mut Reader<'_>, host: &Host, config: &mut DomainConf
     }
 }
 
-/// The bytes in one interval and its length.
-fn rate(rate: Option<RateSpec>) -> (u64, u32) {
-    rate.map_or((0, 0), |rate| (rate.bytes_per_interval, rate.interval_us))
+/// The interface with the host's defaults for what it does not say.
+fn nic(vif: &VifSpec, devid: u32, host: &Host) -> Nic {
+    let defaults = &host.defaults;
+    let mut nic = Nic::from(vif);
+    nic.devid = DevId(i32::try_from(devid).unwrap_or(i32::MAX));
+    for (slot, default) in [
+        (&mut nic.backend_domname, &defaults.vif_backend),
+        (&mut nic.bridge, &defaults.vif_bridge),
+        (&mut nic.script, &defaults.vif_script),
+        (&mut nic.gatewaydev, &defaults.vif_gatewaydev),
+    ] {
+        if slot.is_none() {
+            slot.clone_from(default);
+        }
+    }
+    nic
 }
 
-fn nic(vif: &VifSpec, devid: u32, host: &Host) -> Result<Nic, SpecError> {
-    let defaults = &host.defaults;
-    let (rate_bytes_per_interval, rate_interval_usecs) = rate(vif.rate);
-    let or = |value: &Option<String>, default: &Option<String>| value.clone().or(default.clone());
-    let colo = vif
-        .colo
-        .iter()
-        .filter_map(|(key, value)| Some((NicColo::name(key)?, value.clone())));
-    Ok(Nic {
-        backend_domname: or(&vif.backend, &defaults.vif_backend),
-        devid: DevId(i32::try_from(devid).unwrap_or(i32::MAX)),
-        mtu: vif.mtu.and_then(|mtu| i32::try_from(mtu).ok()).unwrap_or(0),
-        model: vif.model.clone(),
-        mac: vif.mac,
-        ip: vif.ip.clone(),
-        bridge: or(&vif.bridge, &defaults.vif_bridge),
-        ifname: vif.vifname.clone(),
-        script: or(&vif.script, &defaults.vif_script),
-        nictype: match vif.nic_type {
-            None => NicKind::Unknown,
-            Some(NicType::Ioemu) => NicKind::VifIoemu,
-            Some(NicType::Vif) => NicKind::Vif,
-        },
-        rate_bytes_per_interval,
-        rate_interval_usecs,
-        gatewaydev: or(&vif.gatewaydev, &defaults.vif_gatewaydev),
-        colo: NicColo(colo.collect()),
-        trusted: crate::libxl::Defbool(vif.trusted),
-        ..Nic::default()
-    })
+impl From<&VifSpec> for Nic {
+    fn from(vif: &VifSpec) -> Self {
+        let colo = vif.colo.iter();
+        let colo = colo.filter_map(|(key, value)| Some((NicColo::name(key)?, value.clone())));
+        let devid = vif.devid.and_then(|devid| i32::try_from(devid).ok());
+        Nic {
+            backend_domname: vif.backend.clone(),
+            devid: devid.map(DevId).unwrap_or_default(),
+            mtu: vif.mtu.and_then(|mtu| i32::try_from(mtu).ok()).unwrap_or(0),
+            model: vif.model.clone(),
+            mac: vif.mac,
+            ip: vif.ip.clone(),
+            bridge: vif.bridge.clone(),
+            ifname: vif.vifname.clone(),
+            script: vif.script.clone(),
+            nictype: match vif.nic_type {
+                None => NicKind::Unknown,
+                Some(NicType::Ioemu) => NicKind::VifIoemu,
+                Some(NicType::Vif) => NicKind::Vif,
+            },
+            rate_bytes_per_interval: vif.rate.map_or(0, |rate| rate.bytes_per_interval),
+            rate_interval_usecs: vif.rate.map_or(0, |rate| rate.interval_us),
+            gatewaydev: vif.gatewaydev.clone(),
+            colo: NicColo(colo.collect()),
+            trusted: crate::libxl::Defbool(vif.trusted),
+            ..Nic::default()
+        }
+    }
 }
 
 impl From<&DiskSpec> for Disk {
@@ -215,7 +226,7 @@ impl From<&Nic> for VifSpec {
                 .colo
                 .0
                 .iter()
-                .map(|(key, value)| ((*key).to_owned(), value.clone()))
+                .map(|(key, value)| (NicColo::key(key).to_owned(), value.clone()))
                 .collect(),
         }
     }

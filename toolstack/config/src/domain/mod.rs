@@ -11,91 +11,21 @@ mod affinity;
 mod build;
 mod device;
 mod display;
+mod host;
 mod hvm;
 mod medium;
 mod pairs;
 mod passthrough;
 mod sound;
 
+pub use host::{Defaults, Host};
+
 use crate::diagnostic::ConfigErrors;
 use crate::document::Document;
 use crate::keys;
-use crate::libxl::{ActionOnShutdown, Bitmap, CreateInfo, DomainConfig, Passthrough, Type};
+use crate::libxl::{ActionOnShutdown, CreateInfo, DomainConfig, Passthrough, Type};
 use crate::reader::Reader;
 use crate::spec::{Checked, DomainType, domain_type, parse_uuid};
-
-/// What a configuration needs to know of the host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Host {
-    /// CPUs; those that are offline count.
-    pub cpus: u32,
-    /// The CPUs of each NUMA node.
-    pub nodes: Vec<Bitmap>,
-    /// What the host's `xl.conf` sets.
-    pub defaults: Defaults,
-}
-
-impl Host {
-    /// A host with `cpus` CPUs in one node and an empty `xl.conf`.
-    pub fn uniform(cpus: u32) -> Self {
-        Host {
-            cpus,
-            nodes: vec![Bitmap::below(cpus)],
-            defaults: Defaults::default(),
-        }
-    }
-
-    /// libxl's bitmaps are whole bytes.
-    fn cpu_bits(&self) -> u32 {
-        self.cpus.div_ceil(8) * 8
-    }
-
-    fn all_cpus(&self) -> Bitmap {
-        Bitmap::below(self.cpu_bits())
-    }
-}
-
-/// What `xl.conf` sets for domains whose configuration does not say.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Defaults {
-    /// `claim_mode`: memory is claimed before it is allocated.
-    pub claim_mode: bool,
-    /// `run_hotplug_scripts`: the toolstack runs them, not udev.
-    pub run_hotplug_scripts: bool,
-    /// `max_grant_frames`
-    pub max_grant_frames: Option<u32>,
-    /// `max_maptrack_frames`
-    pub max_maptrack_frames: Option<u32>,
-    /// `vif.default.script`
-    pub vif_script: Option<String>,
-    /// `vif.default.bridge`
-    pub vif_bridge: Option<String>,
-    /// `vif.default.gatewaydev`
-    pub vif_gatewaydev: Option<String>,
-    /// `vif.default.backend`
-    pub vif_backend: Option<String>,
-    /// `blkdev_start`
-    pub blkdev_start: Option<String>,
-    /// Where Xen's firmware is, for `firmware = "pvgrub64"`. Not in `xl.conf`, but built into xl.
-    pub firmware_directory: String,
-}
-
-impl Default for Defaults {
-    fn default() -> Self {
-        Defaults {
-            claim_mode: true,
-            run_hotplug_scripts: true,
-            max_grant_frames: None,
-            max_maptrack_frames: None,
-            vif_script: None,
-            vif_bridge: None,
-            vif_gatewaydev: None,
-            vif_backend: None,
-            blkdev_start: None,
-            firmware_directory: "/usr/lib/xen/boot".to_owned(),
-        }
-    }
-}
 
 impl DomainConfig {
     /// Checks `document` and makes a configuration of it. A domain without `uuid` gets a fresh one.

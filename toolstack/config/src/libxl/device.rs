@@ -364,8 +364,7 @@ pub enum Connection {
 pub struct NicColo(pub BTreeMap<&'static str, String>);
 
 impl NicColo {
-    /// Every parameter, in libxl's order, with the name that an xl.cfg has for it where that is
-    /// another.
+    /// Every parameter, in libxl's order.
     pub const NAMES: &'static [&'static str] = &[
         "coloft_forwarddev",
         "colo_sock_mirror_id",
@@ -417,6 +416,15 @@ impl NicColo {
         "colo_checkpoint_host",
         "colo_checkpoint_port",
     ];
+
+    /// What a `vif` string calls libxl's `name`.
+    pub fn key(name: &str) -> &str {
+        if name == "coloft_forwarddev" {
+            "forwarddev"
+        } else {
+            name
+        }
+    }
 
     /// libxl's name of what a `vif` string calls `key`.
     pub fn name(key: &str) -> Option<&'static str> {

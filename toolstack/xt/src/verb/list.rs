@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 use xt_config::DomainType;
-use xt_config::libxl::{Listing, Type};
+use xt_config::libxl::{Listing, Scheduler, Tuning, Type};
 use xt_host::{DomId, DomainInfo, Host};
 
 use super::domains;
@@ -43,6 +43,12 @@ fn long(host: &dyn Host, domain: &DomainInfo) -> Result<Listing, Failure> {
         };
     }
     config.c_info.name = Some(domain.name.clone());
+    if let Ok(settings) = host.credit2(DomId(domain.domid)) {
+        let params = &mut config.b_info.sched_params;
+        params.sched = Scheduler::Credit2;
+        params.weight = Tuning(settings.weight as i32);
+        params.cap = Tuning(settings.cap as i32);
+    }
     Ok(Listing {
         domid: Some(domain.domid.into()),
         config,
@@ -110,11 +116,22 @@ fn tell(domain: &DomainInfo, json: bool, text: &str) -> Result<Status, Failure> 
     }
 }
 
+/// How long this system runs, in seconds.
+fn own_uptime() -> u64 {
+    let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let seconds = text.split('.').next().and_then(|text| text.parse().ok());
+    seconds.unwrap_or(0)
+}
+
 /// `uptime`
 pub fn uptime(host: &dyn Host, arguments: &UptimeArgs) -> Result<Status, Failure> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.map_or(0, |since| since.as_secs());
-    let age = |domain: &DomainInfo| now.saturating_sub(domain.started.unwrap_or(now));
+    let age = |domain: &DomainInfo| match domain.domid {
+        // This system, which nobody started as a domain.
+        0 => own_uptime(),
+        _ => now.saturating_sub(domain.started.unwrap_or(now)),
+    };
     let domains = domains(host, &arguments.domains)?;
     let domains: Vec<_> = domains
         .into_iter()

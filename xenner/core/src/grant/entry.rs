@@ -165,25 +165,19 @@ impl Table {
         if gref.0 >= self.entries() {
             return Err(GNTST_bad_gntref);
         }
-        let (before, granted) = if self.version == 1 {
+        let (granted, set) = if self.version == 1 {
             self.pin_v1(m, gref.0, domid, write)?
         } else {
-            let before = self.in_use(m, gref.0);
-            (before, self.pin_v2(m, gref.0, domid, write, kind)?)
+            self.pin_v2(m, gref.0, domid, write, kind)?
         };
         if memory::frame_is_owned(m, config, granted.mfn) {
             return Ok(granted);
         }
-        let set = if write {
-            GTF_reading | GTF_writing
-        } else {
-            GTF_reading
-        };
-        self.clear_use(m, gref.0, set & !before);
+        self.clear_use(m, gref.0, set);
         Err(GNTST_bad_page)
     }
 
-    /// With the flags as they were.
+    /// What is granted, and the use bits that were not set before.
     #[inline]
     fn pin_v1<M: Physical>(
         &self,
@@ -191,19 +185,18 @@ impl Table {
         gref: u32,
         domid: DomId,
         write: bool,
-    ) -> Result<(u16, Granted), i16> {
+    ) -> Result<(Granted, u16), i16> {
         let at = self.entry(gref);
         for _ in 0..TRIES {
-            let seen = m.load32(at);
-            let set = permitted(seen, domid, write, GTF_type_mask | GTF_sub_page)?;
-            if m.cmpxchg32(at, seen, seen | u32::from(set)).is_ok() {
-                let mfn = Mfn(u64::from(m.load32(Maddr(at.0 + 4))));
+            let seen = m.load64(at);
+            let set = permitted(seen as u32, domid, write, GTF_type_mask | GTF_sub_page)?;
+            if m.cmpxchg64(at, seen, seen | u64::from(set)).is_ok() {
                 let granted = Granted {
-                    mfn,
+                    mfn: Mfn(seen >> 32),
                     offset: 0,
                     len: PAGE_SIZE,
                 };
-                return Ok((seen as u16, granted));
+                return Ok((granted, set & !(seen as u16)));
             }
         }
         Err(GNTST_general_error)
@@ -216,7 +209,7 @@ impl Table {
         domid: DomId,
         write: bool,
         kind: Use,
-    ) -> Result<Granted, i16> {
+    ) -> Result<(Granted, u16), i16> {
         let at = self.entry(gref);
         // Part of a page may be copied, not mapped. Transitive grants name a
         // third domain, and there is none.
@@ -228,25 +221,28 @@ impl Table {
         let before = self.in_use(m, gref);
         let set = permitted(m.load32(at), domid, write, mask)?;
         self.set_use(m, gref, set);
+        let set = set & !before;
         let header = m.load32(at);
         if let Err(status) = permitted(header, domid, write, mask) {
-            self.clear_use(m, gref, set & !before);
+            self.clear_use(m, gref, set);
             return Err(status);
         }
         let mfn = Mfn(m.load64(Maddr(at.0 + 8)));
         if header as u16 & GTF_sub_page == 0 {
-            return Ok(Granted {
+            let granted = Granted {
                 mfn,
                 offset: 0,
                 len: PAGE_SIZE,
-            });
+            };
+            return Ok((granted, set));
         }
         let part = m.load32(Maddr(at.0 + 4));
-        Ok(Granted {
+        let granted = Granted {
             mfn,
             offset: part as usize & 0xffff,
             len: part as usize >> 16,
-        })
+        };
+        Ok((granted, set))
     }
 }
 

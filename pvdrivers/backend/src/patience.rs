@@ -1,10 +1,10 @@
-//! Whether the queue's thread lets the guest finish before it takes the processor.
+//! Whether a queue's thread lets the guest finish before it takes the processor.
 //!
-//! Linux's front end notifies of each request by itself, as long as the back end asks for it. Where
+//! Linux's block front end notifies of each request by itself, as long as the back end asks for it. Where
 //! guest and back end share a processor, a thread that runs at the first notification serves one
 //! request at a time, with a change of threads, a system call and an interrupt for each. One that waits
 //! for the guest to have nothing more to do serves all of them at once, but makes a guest that sends
-//! one at a time go idle for each. Which of the two a guest is shows in how many requests a patient
+//! one at a time go idle for each. A network card's frames come like that too, from the host as well. Which of the two a guest is shows in how many requests a patient
 //! thread finds; an impatient one cannot tell, and tries patience now and then.
 
 /// Turns of a patient thread with one request or none, after which it stops being so.
@@ -15,7 +15,7 @@ const TRIAL_TURNS: u32 = 2;
 
 /// Learns from turn to turn; a turn is from one sleep to the next.
 #[derive(Debug, Default)]
-pub(super) struct Patience {
+pub struct Patience {
     patient: bool,
     /// Turns that count towards a change.
     turns: u32,
@@ -23,7 +23,7 @@ pub(super) struct Patience {
 
 impl Patience {
     /// A turn served so many requests: whether to be patient from now on, if that changes.
-    pub(super) fn learn(&mut self, requests: u32) -> Option<bool> {
+    pub fn learn(&mut self, requests: u32) -> Option<bool> {
         let many = requests > 1;
         self.turns = match (self.patient, many) {
             (true, true) => 0,
