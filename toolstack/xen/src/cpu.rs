@@ -65,7 +65,11 @@ fn own_topology(policy: &mut CpuPolicy) {
             0x8000_0008 if is_amd => {
                 let (cores, size) = (leaf.c & 0xff, leaf.c >> 12 & 0xf);
                 if cores < 0x7f {
-                    let size = if matches!(size, 0 | 0xf) { size } else { size + 1 };
+                    let size = if matches!(size, 0 | 0xf) {
+                        size
+                    } else {
+                        size + 1
+                    };
                     leaf.c = leaf.c & !0xf0ff | size << 12 | cores << 1 | 1;
                 }
             }
