@@ -184,7 +184,11 @@ fn commands_are_killed(dom0: &mut Dom0, before: &str) {
         // One that was complete by then is no half domain.
         dom0.run("domid=$(xl domid gpvh) && domain destroy $domid");
         let cleaned = dom0.run("domain destroy 32000");
-        assert!(cleaned.text.contains("no domain \"32000\""), "{}", cleaned.text);
+        assert!(
+            cleaned.text.contains("no domain \"32000\""),
+            "{}",
+            cleaned.text
+        );
         assert_eq!(dom0.state(), before, "killed after {ms} ms");
     }
 }
