@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use xt_config::effect::Target;
 use xt_config::{Diagnostic, DomainType};
 
 use crate::devices::{disk, nic};
@@ -69,8 +70,7 @@ fn read(
     let keys = xt_config::keys::SPEC_KEYS.iter().copied();
     let acted_on: Vec<_> = keys.filter(needed).collect();
     let checked =
-        xt_config::DomainSpec::for_target(&document, &acted_on, xt_config::effect::Target::Kvm)
-            .map_err(refused)?;
+        xt_config::DomainSpec::for_target(&document, &acted_on, Target::Kvm).map_err(refused)?;
     let warnings = checked.warnings.iter().map(Diagnostic::to_string).collect();
     let spec = convert(checked.value).map_err(|error| {
         let key = match error.key {
@@ -294,8 +294,7 @@ mod tests {
         for key in IDLE {
             assert!(xt_config::keys::SPEC_KEYS.contains(&key), "{key}");
         }
-        let acted_on: Vec<&str> =
-            xt_config::effect::acted_on(xt_config::effect::Target::Kvm).collect();
+        let acted_on: Vec<&str> = xt_config::effect::acted_on(Target::Kvm).collect();
         for key in xt_config::keys::SPEC_KEYS {
             assert_ne!(IDLE.contains(key), acted_on.contains(key), "{key}");
         }
