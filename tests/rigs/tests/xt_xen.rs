@@ -10,8 +10,8 @@ use xenner_rigs::{Output, RigSpec, RigX, live, xenner};
 /// For anything in dom0, under emulation and with the host busy.
 const DOM0: Duration = Duration::from_secs(300);
 
-/// Tells the process id of the supervisor, if one runs.
-const SUPERVISOR: &str = "pgrep -f '[h]ost xen supervise'";
+/// Tells of the supervisor, its process id first, if one runs.
+const SUPERVISOR: &str = "ps | grep '[h]ost xen supervise'";
 
 const CONFIG: &str = "name = 'g'\nkernel = '/guest/vmlinuz'\nramdisk = '/guest/initrd'\n\
     extra = 'console=hvc0 panic=-1 quiet'\nmemory = 192\nmaxmem = 256\nvcpus = 1\nmaxvcpus = 2\n\
@@ -181,7 +181,9 @@ fn a_domain_is_looked_after() {
     dom0.must("xt reboot g");
     dom0.started();
     assert_eq!(dom0.must("xt domid g").trim(), "2");
-    dom0.must(&format!("kill -9 $({SUPERVISOR}) && xt reboot g"));
+    dom0.must(&format!(
+        "kill -9 $({SUPERVISOR} | awk '{{print $1}}') && xt reboot g"
+    ));
     dom0.until("xl list | grep -q -- ---s--");
     dom0.must("xt supervise --detach");
     dom0.started();
