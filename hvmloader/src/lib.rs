@@ -18,6 +18,9 @@
 #[cfg(test)]
 extern crate std;
 
+#[cfg(test)]
+mod fake;
+
 pub mod acpi;
 pub mod apic;
 pub mod bios;

@@ -329,3 +329,7 @@ fn place(
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "loader_test.rs"]
+mod tests;
