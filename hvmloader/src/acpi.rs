@@ -23,7 +23,7 @@ const OEM_TABLE: [u8; 8] = *b"HVM\0\0\0\0\0";
 const CREATOR: [u8; 4] = *b"HVML";
 
 /// `dsdt.asl`, compiled.
-const DSDT: &[u8] = include_bytes!("acpi/dsdt.aml");
+pub const DSDT: &[u8] = include_bytes!("acpi/dsdt.aml");
 
 /// Bytes of a table's header; where its length and checksum are.
 const HEADER: usize = 36;

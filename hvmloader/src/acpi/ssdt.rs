@@ -10,8 +10,10 @@ const PCI0: &[u8] = b"\\\x2e_SB_PCI0";
 /// The links' paths: `\_SB.PCI0.ISA.LNKA` and so on.
 const LINK: &[u8] = b"\\\x2f\x04_SB_PCI0ISA_LNK";
 
-/// Slots of bus 0 that devices can be in: 0 is the host bridge's.
-const SLOTS: core::ops::Range<u8> = 1..32;
+/// Devices of bus 0 that have wires: 0 is the host bridge.
+const DEVICES: core::ops::Range<u8> = 1..32;
+/// Those that may come and go: 1 is the chipset.
+const SLOTS: core::ops::Range<u8> = 2..32;
 
 /// Writes the table for `vcpus` processors.
 ///
@@ -108,8 +110,8 @@ fn wires(
     target: impl Fn(&mut Aml<'_, '_>, u8, u8) -> Result<(), Full>,
 ) -> Result<(), Full> {
     aml.name(name)?;
-    aml.package(4 * SLOTS.len() as u8, |aml| {
-        for device in SLOTS {
+    aml.package(4 * DEVICES.len() as u8, |aml| {
+        for device in DEVICES {
             for pin in 0..4 {
                 aml.package(4, |aml| {
                     aml.integer(u32::from(device) << 16 | 0xffff)?;
