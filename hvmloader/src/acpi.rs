@@ -5,6 +5,7 @@
 //! looks for it.
 
 pub mod aml;
+pub mod numa;
 pub mod ssdt;
 pub mod tables;
 
@@ -116,6 +117,10 @@ pub fn build<M: Machine, S: Store>(
         list.add(machine, ram, |out| tables::hpet(id, out))?;
     }
     list.add(machine, ram, tables::waet)?;
+    if let Some(numa) = machine.numa() {
+        list.add(machine, ram, |out| numa.srat(subject.vcpus, out))?;
+        list.add(machine, ram, |out| numa.slit(out))?;
+    }
     list.add(machine, ram, |out| ssdt::build(subject.vcpus, out))?;
     for (node, name, kind) in [
         ("platform/acpi_s3", *b"_S3_", 1),

@@ -10,6 +10,7 @@ use xen_sys::addr::{Gfn, Paddr};
 use xen_sys::errno::Errno;
 use xen_sys::memory::E820Entry;
 
+use crate::acpi::numa::Numa;
 use crate::layout::{FOUR_GIB, HVM_INFO};
 use crate::machine::{Machine, Store};
 use crate::mtrr::Mtrrs;
@@ -65,6 +66,7 @@ pub struct Fake {
     /// Frames Xen still gives.
     pub spare: usize,
     pub map: Vec<(u64, u64, u32)>,
+    pub numa: Option<Numa>,
     address: u32,
 }
 
@@ -82,6 +84,7 @@ impl Fake {
             log: String::new(),
             spare: usize::MAX,
             map: Vec::new(),
+            numa: None,
             address: 0,
         };
         let mut info = Vec::from(*b"HVM INFO");
@@ -236,16 +239,21 @@ impl Machine for Fake {
 
     fn read(&mut self, from: Paddr, to: &mut [u8]) {
         assert!(from.0 + to.len() as u64 <= FOUR_GIB);
-        for (at, byte) in (from.0..).zip(to) {
-            let page = self.pages.get(&(at >> 12));
-            *byte = page.map_or(0xff, |page| page[at as usize & 0xfff]);
+        for (at, part) in pieces(from.0, to.len()) {
+            let to = &mut to[part];
+            match self.pages.get(&(at >> 12)) {
+                Some(page) => to.copy_from_slice(&page[at as usize & 0xfff..][..to.len()]),
+                None => to.fill(0xff),
+            }
         }
     }
     fn write(&mut self, to: Paddr, from: &[u8]) {
         assert!(to.0 + from.len() as u64 <= FOUR_GIB);
-        for (at, byte) in (to.0..).zip(from) {
+        for (at, part) in pieces(to.0, from.len()) {
             let page = self.pages.entry(at >> 12);
-            page.or_insert_with(|| std::vec![0; 4096])[at as usize & 0xfff] = *byte;
+            let page = page.or_insert_with(|| std::vec![0; 4096]);
+            let from = &from[part];
+            page[at as usize & 0xfff..][..from.len()].copy_from_slice(from);
         }
     }
     fn copy(&mut self, from: Paddr, to: Paddr, len: u32) {
@@ -305,6 +313,9 @@ impl Machine for Fake {
         self.params.insert(index, value);
         Ok(())
     }
+    fn numa(&mut self) -> Option<Numa> {
+        self.numa.clone()
+    }
     fn version(&mut self) -> Version {
         let mut extra = [0; 16];
         extra[..2].copy_from_slice(b".7");
@@ -318,6 +329,19 @@ impl Machine for Fake {
     fn log(&mut self, line: fmt::Arguments<'_>) {
         self.log += &std::format!("{line}\n");
     }
+}
+
+/// The parts of a range that lie in one page each: where, and which bytes.
+fn pieces(start: u64, len: usize) -> Vec<(u64, core::ops::Range<usize>)> {
+    let mut pieces = Vec::new();
+    let mut done = 0;
+    while done < len {
+        let at = start + done as u64;
+        let part = (4096 - (at as usize & 0xfff)).min(len - done);
+        pieces.push((at, done..done + part));
+        done += part;
+    }
+    pieces
 }
 
 /// Configuration in a map.

@@ -4,6 +4,7 @@ use std::string::{String, ToString};
 use std::vec::Vec;
 
 use super::*;
+use crate::acpi::numa::Numa;
 use crate::fake::{Device, Fake, FakeStore};
 use crate::layout::{BIOS_INFO, FOUR_GIB, PCI_START, RESERVED};
 
@@ -172,6 +173,25 @@ fn the_most_processors_fit() {
     assert_eq!(machine.woken.len(), 127);
     let madt = acpi_tables(&mut machine).swap_remove(1).1;
     assert_eq!(madt[madt.len() - 8..], [0, 8, 127, 254, 1, 0, 0, 0]);
+}
+
+#[test]
+fn nodes_are_told_of() {
+    let mut machine = machine(2);
+    let mut numa = Numa::new();
+    numa.nodes = 2;
+    numa.distances[..4].copy_from_slice(&[10, 21, 300, 10]);
+    numa.node_of[1] = 1;
+    numa.range_count = 1;
+    numa.ranges[0].end = 0x800_0000;
+    machine.numa = Some(numa);
+    run(&mut machine, &mut store()).unwrap();
+    let tables = acpi_tables(&mut machine);
+    let find = |name| &tables.iter().find(|(found, _)| found == name).unwrap().1;
+    let srat = find("SRAT");
+    assert_eq!(srat.len(), 36 + 12 + 2 * 16 + 40);
+    assert_eq!(srat[64..72], [0, 16, 1, 2, 1, 0, 0, 0]);
+    assert_eq!(find("SLIT")[44..], [10, 21, 255, 10]);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use xen_sys::addr::{Gfn, Paddr};
 use xen_sys::errno::Errno;
 use xen_sys::memory::E820Entry;
 
+use crate::acpi::numa::Numa;
 use crate::mtrr::Mtrrs;
 use crate::version::Version;
 
@@ -75,6 +76,8 @@ pub trait Machine {
     /// Xen's.
     fn set_param(&mut self, index: u32, value: u64) -> Result<(), Errno>;
 
+    /// `XENMEM_get_vnumainfo`; `None` for a domain without nodes.
+    fn numa(&mut self) -> Option<Numa>;
     /// `HYPERVISOR_xen_version`: its number and the domain's UUID.
     fn version(&mut self) -> Version;
 

@@ -125,3 +125,38 @@ fn interrupt(
     out.u16(flags)?;
     out.put(&[ISA, irq, apic, input])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_counted_and_summed() {
+        let processors = Processors {
+            count: 2,
+            online: 1,
+            signature: 0x80_0f12,
+            features: 0x178b_fbff,
+            apic_version: 0x14,
+            io_apic_version: 0x11,
+        };
+        let mut buffer = [0; 1024];
+        let mut out = Bytes::new(&mut buffer);
+        build(processors, &mut out).unwrap();
+        let table = out.all();
+        assert_eq!((checksum(table), &table[..4]), (0, &b"PCMP"[..]));
+        assert_eq!(table.len(), HEADER + 2 * 20 + 8 + 8 + 17 * 8);
+        assert_eq!(table[34..36], [2 + 1 + 1 + 17, 0]);
+        // The first boots, the second is not online; their numbers are even.
+        assert_eq!(table[44..48], [0, 0, 0x14, 3]);
+        assert_eq!(table[64..68], [0, 2, 0x14, 0]);
+        // The timer comes to input 2, the SCI level triggered to 9.
+        assert_eq!(table[100..108], [3, 0, 0, 0, 0, 0, 1, 2]);
+        assert!(
+            table[100..]
+                .chunks(8)
+                .any(|entry| entry == [3, 0, 0xd, 0, 0, 9, 1, 9])
+        );
+        assert_eq!(checksum(&pointer(0xfc00_1000)), 0);
+    }
+}

@@ -85,3 +85,33 @@ pub fn physical_bits(machine: &mut impl Machine) -> u8 {
         _ => 36,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ranges(mtrrs: &Mtrrs) -> [(u64, u64); 3] {
+        [0, 1, 2].map(|n| mtrrs.variable[n].unwrap_or((0, 0)))
+    }
+
+    #[test]
+    fn devices_are_covered_by_powers_of_two() {
+        let bits = (1 << 40) - 1;
+        let mtrrs = Mtrrs::new(0xf000_0000, 0..0, 40);
+        let mask = bits & !0xfff_ffff | VALID;
+        assert_eq!(ranges(&mtrrs), [(0xf000_0000, mask), (0, 0), (0, 0)]);
+        // 1.5 GiB: half a GiB, then one.
+        let mtrrs = Mtrrs::new(0xa000_0000, 0..0, 40);
+        let masks = [bits & !0x1fff_ffff | VALID, bits & !0x3fff_ffff | VALID];
+        assert_eq!(
+            ranges(&mtrrs),
+            [(0xa000_0000, masks[0]), (0xc000_0000, masks[1]), (0, 0)]
+        );
+    }
+
+    #[test]
+    fn as_many_as_there_are_registers() {
+        let mtrrs = Mtrrs::new(0xf000_1000, 1 << 36 | 1 << 12..1 << 40, 46);
+        assert_eq!(mtrrs.used, RANGES);
+    }
+}

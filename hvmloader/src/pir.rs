@@ -33,3 +33,20 @@ pub fn build() -> [u8; SIZE] {
     table[31] = checksum(&table);
     table
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pins_take_turns() {
+        let table = build();
+        assert_eq!(checksum(&table), 0);
+        let slot = |device: usize| &table[HEADER + 16 * (device - 1)..][..16];
+        let links = |device: usize| [2, 5, 8, 11].map(|at| slot(device)[at]);
+        assert_eq!(links(1), [0x61, 0x62, 0x63, 0x60]);
+        assert_eq!(links(4), [0x60, 0x61, 0x62, 0x63]);
+        assert_eq!(slot(31)[1], 31 << 3);
+        assert_eq!(slot(31)[3..5], [0x20, 0x0c]);
+    }
+}

@@ -470,3 +470,115 @@ fn uuid_field(mut uuid: [u8; 16]) -> [u8; 16] {
     uuid[6..8].reverse();
     uuid
 }
+
+#[cfg(test)]
+mod tests {
+    use std::string::{String, ToString};
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::fake::{Fake, FakeStore};
+    use crate::info::HvmInfo;
+
+    /// The structures: type, formatted area, strings.
+    fn structures(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>, Vec<String>)> {
+        let mut found = Vec::new();
+        while !bytes.is_empty() {
+            let formatted = usize::from(bytes[1]);
+            let rest = &bytes[formatted..];
+            let end = rest.windows(2).position(|pair| pair == [0, 0]).unwrap();
+            let text = core::str::from_utf8(&rest[..end]).unwrap();
+            let strings = text.split('\0').filter(|s| !s.is_empty());
+            let strings = strings.map(ToString::to_string).collect();
+            found.push((bytes[0], bytes[..formatted].to_vec(), strings));
+            bytes = &rest[end + 2..];
+        }
+        found
+    }
+
+    fn made(vcpus: u32, store: &mut FakeStore, fake: &mut Fake) -> Vec<(u8, Vec<u8>, Vec<String>)> {
+        let info = HvmInfo::read(fake).unwrap();
+        let mut buffer = [0; 32 << 10];
+        let mut out = Bytes::new(&mut buffer);
+        let subject = Subject {
+            version: &fake.version(),
+            vcpus,
+            ram: &Ram::new(&info),
+            passed: &Passed::read(store),
+        };
+        let counts = build(fake, store, &subject, &mut out).unwrap();
+        let found = structures(out.all());
+        assert_eq!(found.len(), usize::from(counts.structures));
+        let entry = entry_point(0x1000, out.len() as u16, counts);
+        assert_eq!((checksum(&entry), checksum(&entry[16..])), (0, 0));
+        found
+    }
+
+    fn fake(vcpus: u32) -> Fake {
+        Fake::new(vcpus, 0xf000_0000, FOUR_GIB + (20 << 30))
+    }
+
+    #[test]
+    fn all_that_a_machine_needs_is_there() {
+        let found = made(2, &mut FakeStore::default(), &mut fake(2));
+        let kinds: Vec<_> = found.iter().map(|(kind, ..)| *kind).collect();
+        assert_eq!(
+            kinds,
+            [0, 1, 3, 4, 4, 11, 16, 17, 17, 19, 19, 20, 20, 20, 32, 127]
+        );
+        assert_eq!(found[0].2, ["Xen", "4.17.7", RELEASE_DATE]);
+        let uuid = "00010203-0405-0607-0809-0a0b0c0d0e0f";
+        assert_eq!(found[1].2, ["Xen", "HVM domU", "4.17.7", uuid]);
+        assert_eq!(found[1].1[8..16], [3, 2, 1, 0, 5, 4, 7, 6]);
+        assert_eq!(found[3].2, ["CPU 1", "AuthenticAMD"]);
+        // 23.75 GiB: an array, two devices, two ranges.
+        assert_eq!(found[6].1[7..11], (0x17c_0000u32).to_le_bytes());
+        assert_eq!(found[7].1[12..14], 16384u16.to_le_bytes());
+        assert_eq!(found[8].1[12..14], 7936u16.to_le_bytes());
+    }
+
+    #[test]
+    fn the_toolstack_names_things() {
+        let mut store = FakeStore::default()
+            .with("bios-strings/system-manufacturer", " Acme\n")
+            .with("bios-strings/baseboard-version", "2")
+            .with("bios-strings/oem-1", "one\u{7}")
+            .with("bios-strings/oem-2", &"long ".repeat(100))
+            .with("hvmloader/smbios/default_battery", "1");
+        let found = made(1, &mut store, &mut fake(1));
+        let of = |kind| found.iter().find(|(found, ..)| *found == kind).unwrap();
+        assert_eq!(of(1).2[0], "Acme");
+        assert_eq!((of(2).1[6], &of(2).2[..]), (1, &["2".to_string()][..]));
+        assert_eq!(
+            (of(11).1[4], of(11).2[0].as_str(), of(11).2[1].len()),
+            (2, "one", 64)
+        );
+        assert_eq!(of(22).2[2], "XEN-VBAT");
+    }
+
+    #[test]
+    fn structures_of_the_toolstack_take_the_place_of_ours() {
+        let mut fake = fake(1);
+        let mut block = Vec::new();
+        let structure = |block: &mut Vec<u8>, bytes: &[u8]| {
+            block.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+            block.extend_from_slice(bytes);
+        };
+        structure(&mut block, b"\x03\x05\x00\x03\x01Theirs\0\0");
+        structure(&mut block, b"\xde\x04\x00\xde\0\0");
+        let whole = block.len();
+        // One that announces more than there is ends the search.
+        structure(&mut block, b"\x00\xff\x00\x00\0\0");
+        fake.write(xen_sys::addr::Paddr(0x40_0000), &block);
+        for len in [whole, block.len()] {
+            let mut store = FakeStore::default()
+                .with("hvmloader/smbios/address", "0x400000")
+                .with("hvmloader/smbios/length", &len.to_string());
+            let found = made(1, &mut store, &mut fake);
+            let of = |kind| found.iter().filter(|(found, ..)| *found == kind).count();
+            assert_eq!((of(3), of(0xde), of(0)), (1, 1, 1));
+            let enclosure = found.iter().find(|(kind, ..)| *kind == 3).unwrap();
+            assert_eq!(enclosure.2, ["Theirs"]);
+        }
+    }
+}

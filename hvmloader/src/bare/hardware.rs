@@ -10,7 +10,9 @@ use core::arch::x86_64::__cpuid_count;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
+use hvmloader::acpi::numa::{MAX_NODES, MAX_RANGES, Numa};
 use hvmloader::apic;
+use hvmloader::info::MAX_VCPUS;
 use hvmloader::layout::{self, FOUR_GIB};
 use hvmloader::machine::Machine;
 use hvmloader::mtrr::Mtrrs;
@@ -23,9 +25,9 @@ use xen_sys::hypercall::{
     __HYPERVISOR_hvm_op, __HYPERVISOR_memory_op, __HYPERVISOR_sched_op, __HYPERVISOR_xen_version,
 };
 use xen_sys::memory::{
-    E820Entry, XENMAPSPACE_gmfn, XENMEM_add_to_physmap, XENMEM_memory_map, XENMEM_populate_physmap,
-    XENMEM_remove_from_physmap, XenAddToPhysmap, XenMemoryMap, XenMemoryReservation,
-    XenRemoveFromPhysmap,
+    E820Entry, XENMAPSPACE_gmfn, XENMEM_add_to_physmap, XENMEM_get_vnumainfo, XENMEM_memory_map,
+    XENMEM_populate_physmap, XENMEM_remove_from_physmap, XenAddToPhysmap, XenMemoryMap,
+    XenMemoryReservation, XenRemoveFromPhysmap, XenVnumaTopologyInfo,
 };
 use xen_sys::sched::SCHEDOP_yield;
 use xen_sys::version::{XENVER_extraversion, XENVER_guest_handle, XENVER_version};
@@ -199,6 +201,24 @@ impl Machine for Hardware {
         let mut param = own_param(index, value);
         let argument = handle(&mut param).0;
         call(__HYPERVISOR_hvm_op, u64::from(HVMOP_set_param), argument).map(drop)
+    }
+
+    fn numa(&mut self) -> Option<Numa> {
+        let mut it = Numa::new();
+        let mut request = XenVnumaTopologyInfo {
+            domid: DOMID_SELF,
+            pad: 0,
+            nr_vnodes: MAX_NODES as u32,
+            nr_vcpus: MAX_VCPUS,
+            nr_vmemranges: MAX_RANGES as u32,
+            vdistance: handle(&mut it.distances),
+            vcpu_to_vnode: handle(&mut it.node_of),
+            vmemrange: handle(&mut it.ranges),
+        };
+        memory_op(XENMEM_get_vnumainfo, &mut request).ok()?;
+        it.nodes = (request.nr_vnodes as usize).min(MAX_NODES);
+        it.range_count = (request.nr_vmemranges as usize).min(MAX_RANGES);
+        (it.nodes > 0).then_some(it)
     }
 
     fn version(&mut self) -> Version {

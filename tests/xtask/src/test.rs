@@ -9,6 +9,9 @@ use xenner_rigs::{packages, rig_l};
 
 use crate::{HOST_PACKAGES, cargo, licences, top};
 
+/// Programs that tests compare with: the ACPI compiler.
+const TEST_PACKAGES: &[&str] = &["acpica-tools"];
+
 /// Formatting, lints, licences, documentation, then every test, those with
 /// rigs among them. All of it runs, whatever fails.
 #[derive(Debug, Args)]
@@ -22,6 +25,7 @@ pub struct Arguments {
 pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     if !arguments.quick {
         packages::install(HOST_PACKAGES)?;
+        packages::install(TEST_PACKAGES)?;
     }
     match rig_l::detect() {
         Ok(kvm) => println!("== this machine's KVM: {kvm:?}"),
@@ -45,6 +49,8 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
         "xenner-emu",
         "--package",
         "xenner-guests",
+        "--package",
+        "hvmloader",
         "--target",
         "x86_64-unknown-none",
         "--quiet",
@@ -84,6 +90,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
 /// What takes too long for every change.
 pub fn nightly() -> Result<ExitCode> {
     packages::install(HOST_PACKAGES)?;
+    packages::install(TEST_PACKAGES)?;
     let mut tests = tests(Extent::All);
     tests
         .env("XENNER_MATRIX", "full")
