@@ -12,7 +12,7 @@ pub mod tables;
 use xen_sys::addr::Paddr;
 
 use crate::bytes::{Bytes, Full, checksum};
-use crate::layout::{FOUR_GIB, RESERVED};
+use crate::layout::{FOUR_GIB, RESERVED, TPM};
 use crate::loader::Error;
 use crate::machine::{Machine, Store, flag};
 use crate::pass::Passed;
@@ -33,6 +33,10 @@ const CHECKSUM: usize = 9;
 
 /// Bytes of the facts for the DSDT.
 const FACTS: usize = 0x30;
+
+/// Bytes for a TPM's log: the least there may be
+/// (TCG ACPI Specification 1.2, 6).
+const TPM_LOG: usize = 64 << 10;
 
 const MAX_TABLES: usize = 32;
 
@@ -130,6 +134,11 @@ pub fn build<M: Machine, S: Store>(
             list.add(machine, ram, |out| tables::sleep_state(name, kind, out))?;
         }
     }
+    if has_tpm(machine) {
+        // The log of measurements, which nobody has written yet.
+        let log = ram.reserve(machine, TPM_LOG, 64)?;
+        list.add(machine, ram, |out| tables::tcpa(log.0, TPM_LOG as u32, out))?;
+    }
     let mut next = 0;
     while let Some((table, after)) = subject.passed.acpi(machine, next) {
         let len = table.end - table.start;
@@ -197,6 +206,13 @@ fn hpet_id<M: Machine>(machine: &mut M) -> Option<u32> {
     (id != u32::MAX && (1..=100_000_000).contains(&period)).then_some(id)
 }
 
+/// Whether a TPM answers (TCG PC Client TPM Interface Specification 1.3, 5.5.2):
+/// bit 7 of the access register of locality 0 says that the register is valid.
+fn has_tpm<M: Machine>(machine: &mut M) -> bool {
+    let access = machine.read32(TPM);
+    access != u32::MAX && access & 0x80 != 0
+}
+
 /// The words that `dsdt.asl` reads, field `FACT`.
 fn facts<M: Machine>(machine: &mut M, subject: &Subject<'_>, hpet: bool) -> [u8; FACTS] {
     let serial = |machine: &mut M, base: u16| {
@@ -211,7 +227,8 @@ fn facts<M: Machine>(machine: &mut M, subject: &Subject<'_>, hpet: bool) -> [u8;
     let flags = u32::from(serial(machine, 0x3f8))
         | u32::from(serial(machine, 0x2f8)) << 1
         | u32::from(parallel(machine, 0x378)) << 2
-        | u32::from(hpet) << 3;
+        | u32::from(hpet) << 3
+        | u32::from(has_tpm(machine)) << 4;
     let mut facts = [0; FACTS];
     facts[..4].copy_from_slice(&flags.to_le_bytes());
     facts[4..8].copy_from_slice(&(subject.window as u32).to_le_bytes());

@@ -44,3 +44,6 @@ pub const LOCAL_APIC: Paddr = Paddr(0xfee0_0000);
 
 /// The HPET of Xen's machine.
 pub const HPET: Paddr = Paddr(0xfed0_0000);
+
+/// A TPM, where there is one.
+pub const TPM: Paddr = Paddr(0xfed4_0000);

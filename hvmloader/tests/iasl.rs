@@ -110,6 +110,7 @@ fn data_tables_are_understood() {
         ("apic", made(|out| tables::madt(4, 0b1111, out))),
         ("hpet", made(|out| tables::hpet(0x8086_a201, out))),
         ("waet", made(tables::waet)),
+        ("tcpa", made(|out| tables::tcpa(0xfc01_0000, 0x1_0000, out))),
         (
             "rsdt",
             made(|out| tables::root(&[0x1000, 0x2000], false, out)),

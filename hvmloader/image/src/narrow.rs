@@ -18,7 +18,7 @@ pub fn narrow(file: &[u8]) -> Result<Vec<u8>, String> {
     }
     let field = |at: usize, len: usize| -> Result<u64, String> {
         let bytes = at.checked_add(len).and_then(|end| file.get(at..end));
-        let bytes = bytes.ok_or_else(|| format!("it ends before offset {:#x}", at + len))?;
+        let bytes = bytes.ok_or_else(|| format!("it ends before {len} bytes at {at:#x}"))?;
         Ok(bytes
             .iter()
             .rev()
@@ -28,13 +28,13 @@ pub fn narrow(file: &[u8]) -> Result<Vec<u8>, String> {
     let (size, count) = (field(0x36, 2)? as usize, field(0x38, 2)? as usize);
     let mut segments = Vec::new();
     for number in 0..count {
-        let at = table + number * size;
+        let at = table.saturating_add(number * size);
         if field(at, 4)? == PT_LOAD {
             let mut fields = [0; 6];
             for (value, offset) in fields.iter_mut().zip([0x08, 0x10, 0x18, 0x20, 0x28, 0x30]) {
-                *value = field(at + offset, 8)?;
+                *value = field(at.saturating_add(offset), 8)?;
             }
-            segments.push((fields, field(at + 4, 4)?));
+            segments.push((fields, field(at.saturating_add(4), 4)?));
         }
     }
     let entry = field(0x18, 8)?;

@@ -30,7 +30,8 @@ DefinitionBlock ("", "DSDT", 2, "Xen", "HVM", 1)
             UAR2, 1,            /* COM2 */
             LPTP, 1,            /* LPT1 */
             HPEP, 1,            /* HPET */
-            , 28,
+            TPMP, 1,            /* TPM */
+            , 27,
             PMIN, 32,           /* devices below 4 GiB: first and last byte */
             PMAX, 32,
             , 32,
@@ -314,6 +315,15 @@ DefinitionBlock ("", "DSDT", 2, "Xen", "HVM", 1)
                     {
                         IO (Decode16, 0x2F8, 0x2F8, 8, 8)
                         IRQNoFlags () { 3 }
+                    })
+                }
+                Device (TPM)
+                {
+                    Name (_HID, EisaId ("PNP0C31"))
+                    Method (_STA) { If (\_SB.TPMP) { Return (0x0F) } Return (0) }
+                    Name (_CRS, ResourceTemplate ()
+                    {
+                        Memory32Fixed (ReadWrite, 0xFED40000, 0x5000)
                     })
                 }
                 Device (LTP1)

@@ -150,6 +150,15 @@ pub fn waet(out: &mut Bytes<'_>) -> Result<(), Full> {
     table(out, *b"WAET", 1, |out| out.u32(RTC_GOOD | PM_TIMER_GOOD))
 }
 
+/// A TPM's log (TCG ACPI Specification 1.2, 6.2): of a client, where, how long.
+pub fn tcpa(log: u64, len: u32, out: &mut Bytes<'_>) -> Result<(), Full> {
+    table(out, *b"TCPA", 2, |out| {
+        out.u16(0)?;
+        out.u32(len)?;
+        out.u64(log)
+    })
+}
+
 /// Power states beyond "off", each a package `_S3` or `_S4` (7.4.2).
 pub fn sleep_state(name: [u8; 4], kind: u8, out: &mut Bytes<'_>) -> Result<(), Full> {
     table(out, *b"SSDT", 2, |out| {

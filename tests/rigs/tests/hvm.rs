@@ -60,7 +60,12 @@ fn parts(console: &str) -> View {
 }
 
 fn look(rig: &mut RigX, name: &str, vcpus: u32, memory_mib: u32, firmware: Option<&str>) -> View {
-    let mut domain = Domain::pv(name, "/share/vmlinuz", "/share/initrd", "console=hvc0 quiet");
+    let mut domain = Domain::pv(
+        name,
+        "/share/vmlinuz",
+        "/share/initrd",
+        "console=hvc0 quiet",
+    );
     domain.vcpus = vcpus;
     domain.memory_mib = memory_mib;
     domain.extra = "type = \"hvm\"\nvnc = 0\nvga = \"stdvga\"\n".into();
