@@ -15,6 +15,7 @@
 pub mod addr;
 pub mod arch_x86;
 pub mod callback;
+pub mod domctl;
 pub mod elfnote;
 pub mod errno;
 pub mod event_channel;
@@ -28,6 +29,7 @@ pub mod nmi;
 pub mod physdev;
 pub mod pmu;
 pub mod sched;
+pub mod sysctl;
 pub mod vcpu;
 pub mod version;
 pub mod xen;

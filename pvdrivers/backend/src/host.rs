@@ -41,4 +41,9 @@ pub trait HostChannel: EventChannel + AsFd + Send + 'static {
     /// of a device of `kind` (`vbd`, `vif`) and nothing else. A host that confines its threads does
     /// so here.
     fn confine(&self, _kind: &str) {}
+
+    /// Called by the thread that serves the channel: whether it had better not interrupt the guest
+    /// on whose processor it is woken, because more is to come. A host whose guests do not share
+    /// processors with threads does nothing.
+    fn be_patient(&self, _patient: bool) {}
 }

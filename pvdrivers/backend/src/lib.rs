@@ -5,6 +5,7 @@
 //! - [`manager`]: takes the devices of one host process through the handshake. Begin with
 //!   [`Manager::new`].
 //! - [`control`]: what other threads see of it and ask of it.
+//! - [`patience`]: when a queue's thread lets the guest finish first.
 //! - `loopback` (feature `loopback`): a host and its guest in this process, for tests.
 
 #![deny(unsafe_code)]
@@ -15,8 +16,10 @@ pub mod host;
 #[cfg(feature = "loopback")]
 pub mod loopback;
 pub mod manager;
+pub mod patience;
 
 pub use control::{Control, DeviceEntry};
 pub use driver::{DeviceError, DeviceId, Driver, Nodes, Reporter};
 pub use host::{Host, HostChannel};
 pub use manager::{Manager, ManagerError, ManagerSpec};
+pub use patience::Patience;

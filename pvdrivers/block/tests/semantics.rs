@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::*;
 use pv_backend::Driver;
 use pv_block::back::{MediumInfo, Settings};
-use pv_block::front::{Command, Failure, Segments};
+use pv_block::front::{Command, Failure, IndirectPage, Segments};
 use pv_block::loopback::{RamDisk, Shape};
 use pv_block::wire::Abi;
 use pv_ring::{Access, SharedPage};
@@ -348,15 +348,30 @@ fn a_medium_is_taken_out_and_another_put_in() {
 
 #[test]
 fn a_bad_sector_fails_its_own_request_only() {
+    for indirect in [false, true] {
+        bad_sector(indirect);
+    }
+}
+
+fn bad_sector(indirect: bool) {
     let (disk, mut device) = connected(INFO, Shape::default());
     disk.break_sector(3 * 8 + 5);
     disk.hold();
     let pages: Vec<_> = (0..8).map(|_| device.lend(Access::ReadWrite)).collect();
+    let tables: Vec<_> = (0..8).map(|_| device.lend(Access::ReadWrite)).collect();
     let queue = &mut device.queues[0];
     for (at, page) in pages.iter().enumerate() {
         page.page().write(0, &[at as u8 + 1; 4096]);
         let segments = [segment(page, 0, 7)];
-        let command = Command::Write(at as u64 * 8, Segments::Direct(&segments));
+        let table = [IndirectPage {
+            page: tables[at].page(),
+            gref: tables[at].gref(),
+        }];
+        let segments = match indirect {
+            true => Segments::Indirect(&segments, &table),
+            false => Segments::Direct(&segments),
+        };
+        let command = Command::Write(at as u64 * 8, segments);
         queue.submit(&command, at as u64).unwrap();
     }
     queue.publish().unwrap();

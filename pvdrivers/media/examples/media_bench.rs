@@ -146,7 +146,7 @@ fn run(
             });
         }
         queue.kick();
-        wait(&*queue)?;
+        wait(&mut *queue)?;
         queue.completed(&mut done);
         count += done.len() as u64;
         for answer in done.drain(..) {
@@ -158,12 +158,13 @@ fn run(
 }
 
 /// Waits as a back end's thread does.
-fn wait(queue: &dyn Queue<Memory>) -> io::Result<()> {
+fn wait(queue: &mut dyn Queue<Memory>) -> io::Result<()> {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     poll(
         &mut [PollFd::new(queue.event(), PollFlags::POLLIN)],
         PollTimeout::NONE,
     )?;
+    queue.clear();
     Ok(())
 }
 

@@ -83,7 +83,10 @@ impl Blocking {
             self.queue.completed(&mut done);
             match done.pop() {
                 Some(done) => return Ok(done),
-                None => wait(self.queue.event())?,
+                None => {
+                    wait(self.queue.event())?;
+                    self.queue.clear();
+                }
             }
         }
     }

@@ -106,12 +106,24 @@ impl Engine {
         }
     }
 
-    /// Moves the answers to `done`; clears the event.
+    /// Moves the answers to `done`. Clears the event if there are any: clearing is a system call,
+    /// looking is none.
     pub(crate) fn reap(&mut self, done: &mut Vec<Answer>) {
-        self.mailbox.take(done);
-        if let Way::Uring(uring) = &mut self.way {
-            uring.reap(done);
+        let any = match &mut self.way {
+            Way::Uring(uring) => uring.any() || self.mailbox.any(),
+            Way::Threads(_) => self.mailbox.any(),
+        };
+        if any {
+            self.mailbox.take(done);
+            if let Way::Uring(uring) = &mut self.way {
+                uring.reap(done);
+            }
         }
+    }
+
+    /// Clears the event, by whom it has woken: what it tells of may have been reaped already.
+    pub(crate) fn clear(&self) {
+        self.mailbox.clear();
     }
 
     /// Where others put answers that come with this engine's.

@@ -4,6 +4,7 @@
 //! are aligned goes past the page cache, every other one through it. As no page is then shared by a
 //! direct and a buffered request unless the requests overlap, the two views stay coherent.
 
+mod cache;
 mod lock;
 mod pieces;
 #[cfg(test)]
@@ -38,6 +39,10 @@ pub(crate) struct MediaFile {
     buffered: File,
     direct: Option<Direct>,
     block: Option<BlockDevice>,
+    /// Nothing between this process and the medium holds a direct write back.
+    uncached: bool,
+    /// What goes through the page cache is made durable at once.
+    durable_writes: bool,
     writable: bool,
     /// What holds the locks: a description that no ring knows, since a ring keeps its files open
     /// for a while after the process has ended.
@@ -51,6 +56,8 @@ pub(crate) struct MediaFile {
 pub(crate) struct Mode {
     pub write: bool,
     pub direct: bool,
+    /// Direct if it is a block device.
+    pub direct_devices: bool,
     pub lock: bool,
 }
 
@@ -85,13 +92,17 @@ impl MediaFile {
             true => Some(Self::lock(path, mode.write, opener)?),
             false => None,
         };
-        let direct = mode
-            .direct
-            .then(|| Direct::open(path, mode.write, block, opener));
+        let direct = mode.direct || (mode.direct_devices && block.is_some());
+        let direct = direct.then(|| Direct::open(path, mode.write, block, opener));
+        let direct = direct.flatten();
+        let uncached =
+            direct.is_some() && block.is_some_and(|b| cache::is_absent(b.number, opener));
         Ok(Self {
             path: path.to_owned(),
             buffered,
-            direct: direct.flatten(),
+            direct,
+            uncached,
+            durable_writes: false,
             block,
             writable: mode.write,
             lock,
@@ -122,6 +133,24 @@ impl MediaFile {
 
     pub(crate) fn writable(&self) -> bool {
         self.writable
+    }
+
+    /// Makes every transfer to the file durable by the time it is answered, if that is so for direct
+    /// ones anyhow; whether it is.
+    pub(crate) fn make_writes_durable(&mut self) -> bool {
+        self.durable_writes = self.uncached;
+        self.durable_writes
+    }
+
+    /// As if it were a device without a cache.
+    #[cfg(test)]
+    pub(crate) fn pretend_uncached(&mut self) {
+        self.uncached = true;
+    }
+
+    /// Whether a write through the page cache has to be synchronous.
+    pub(crate) fn durable_writes(&self) -> bool {
+        self.durable_writes
     }
 
     /// No request of this file goes past the page cache any more.
@@ -186,7 +215,9 @@ impl MediaFile {
             _ => None,
         };
         let mut direct = self.fits_direct(pieces);
+        let mut cached = false;
         while pieces.left() > 0 {
+            cached |= !direct;
             let file = if direct {
                 self.direct()
             } else {
@@ -208,7 +239,10 @@ impl MediaFile {
             }
             direct &= self.fits_direct(pieces);
         }
-        Ok(())
+        match write && cached && self.durable_writes {
+            true => self.buffered.sync_data(),
+            false => Ok(()),
+        }
     }
 
     /// `fdatasync`.

@@ -106,6 +106,11 @@ pub trait Queue<B: IoBuffers>: Send {
     /// Moves what has been answered to `done`; does not wait.
     fn completed(&mut self, done: &mut Vec<Done<B>>);
 
-    /// Readable when there may be answers. `completed` clears it.
+    /// Readable when there may be answers. `completed` clears it when there are, else
+    /// [`clear`](Self::clear) has to.
     fn event(&self) -> BorrowedFd<'_>;
+
+    /// Clears the event. Called after waiting for it and before `completed`: it may tell of what was
+    /// taken already.
+    fn clear(&mut self);
 }

@@ -53,6 +53,7 @@ pub fn needed(spec: &MediumSpec, opener: &dyn Opener) -> Result<Vec<Needed>, Med
     let looked_at = MediumSpec {
         readonly: true,
         direct_io: false,
+        direct_devices: false,
         shared: true,
         ..spec.clone()
     };
@@ -61,7 +62,7 @@ pub fn needed(spec: &MediumSpec, opener: &dyn Opener) -> Result<Vec<Needed>, Med
     let files = files.map(|(i, path)| Needed::File {
         path,
         write: i == 0 && !spec.readonly,
-        direct: spec.direct_io,
+        direct: spec.direct_io || spec.direct_devices,
     });
     Ok(files.collect())
 }

@@ -51,4 +51,8 @@ impl<B: IoBuffers> Queue<B> for NullQueue<B> {
     fn event(&self) -> BorrowedFd<'_> {
         self.mailbox.as_fd()
     }
+
+    fn clear(&mut self) {
+        self.mailbox.clear();
+    }
 }

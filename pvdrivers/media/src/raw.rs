@@ -21,12 +21,14 @@ pub(crate) struct RawMedium {
     sector: u32,
     physical: u32,
     discard: Option<Discard>,
+    /// Writes are not durable before a flush.
+    flush: bool,
 }
 
 impl RawMedium {
     /// The whole of a file, or its first `size` bytes.
     pub(crate) fn new(
-        file: MediaFile,
+        mut file: MediaFile,
         size: Option<u64>,
         spec: &MediumSpec,
     ) -> Result<Self, MediumError> {
@@ -49,8 +51,10 @@ impl RawMedium {
             alignment: 0,
             secure: false,
         });
+        let flush = !file.make_writes_durable();
         Ok(Self {
             files: [file].into(),
+            flush,
             size: AtomicU64::new(size.unwrap_or(whole)),
             fixed: size.is_some(),
             sector,
@@ -67,7 +71,7 @@ impl RawMedium {
             physical_sector_size: self.physical,
             readonly: !self.files[0].writable(),
             discard: self.discard,
-            flush: true,
+            flush: self.flush,
         }
     }
 
@@ -176,5 +180,9 @@ impl<B: IoBuffers> Queue<B> for RawQueue<B> {
 
     fn event(&self) -> BorrowedFd<'_> {
         self.engine.event()
+    }
+
+    fn clear(&mut self) {
+        self.engine.clear();
     }
 }

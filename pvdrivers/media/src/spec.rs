@@ -49,6 +49,9 @@ pub struct MediumSpec {
     /// Bypass the host's page cache where size and alignment of a request permit
     /// (`direct-io-safe`).
     pub direct_io: bool,
+    /// The same for block devices only, as Xen's kernel back end serves them. Meant for hosts where
+    /// the guest's memory is this process's own.
+    pub direct_devices: bool,
     /// Offer discard where the medium can; it gives space back to the host.
     pub discard: bool,
     /// Others may have the medium open for writing at the same time (`w!`): no locks are taken.
@@ -65,6 +68,7 @@ impl MediumSpec {
             target: target.into(),
             readonly: false,
             direct_io: false,
+            direct_devices: false,
             discard: true,
             shared: false,
             sector_size: None,

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 
 use io_uring::squeue::Entry;
 use io_uring::{IoUring, opcode, types};
@@ -108,17 +109,19 @@ pub(crate) unsafe fn zero(iov: &[IoVec]) {
     }
 }
 
-/// An entry that transfers at most [`IOV_MAX`] pieces. It does nothing until it is pushed.
-pub(crate) fn transfer(write: bool, file: u32, iov: &[IoVec], offset: u64) -> Entry {
+/// An entry that reads at most [`IOV_MAX`] pieces. It does nothing until it is pushed.
+pub(crate) fn read_entry(file: u32, iov: &[IoVec], offset: u64) -> Entry {
     let (pieces, n) = (iov.as_ptr().cast(), iov_len(iov) as u32);
-    let file = types::Fixed(file);
-    if write {
-        let entry = opcode::Writev::new(file, pieces, n);
-        entry.offset(offset).build()
-    } else {
-        let entry = opcode::Readv::new(file, pieces, n);
-        entry.offset(offset).build()
-    }
+    let entry = opcode::Readv::new(types::Fixed(file), pieces, n);
+    entry.offset(offset).build()
+}
+
+/// The same for a write; a `durable` one is complete when it is on the medium.
+pub(crate) fn write_entry(file: u32, iov: &[IoVec], offset: u64, durable: bool) -> Entry {
+    let (pieces, n) = (iov.as_ptr().cast(), iov_len(iov) as u32);
+    let flags = if durable { libc::RWF_DSYNC } else { 0 };
+    let entry = opcode::Writev::new(types::Fixed(file), pieces, n);
+    entry.offset(offset).rw_flags(flags).build()
 }
 
 /// Queues an entry; false when the queue is full.
@@ -150,6 +153,8 @@ pub(crate) struct BlockDevice {
     pub physical: u32,
     /// Whether it cannot be written.
     pub readonly: bool,
+    /// Major and minor number (`dev_t`).
+    pub number: u64,
 }
 
 /// `BLKGETSIZE64`, `BLKSSZGET`, `BLKPBSZGET`, `BLKROGET`.
@@ -168,6 +173,7 @@ pub(crate) fn block_device(file: &File) -> io::Result<BlockDevice> {
         sector: sector as u32,
         physical,
         readonly: readonly != 0,
+        number: file.metadata()?.rdev(),
     })
 }
 

@@ -21,6 +21,7 @@ impl IoVec {
     ///
     /// # Panics
     /// The range is not within the page.
+    #[inline]
     pub fn of(page: &impl HostPage, range: Range<usize>) -> Self {
         assert!(range.start <= range.end && range.end <= page.len());
         Self {
@@ -30,6 +31,7 @@ impl IoVec {
     }
 
     /// Memory of this process's own.
+    #[inline]
     pub fn of_bytes(bytes: &mut [u8]) -> Self {
         Self {
             base: bytes.as_mut_ptr(),
@@ -38,6 +40,7 @@ impl IoVec {
     }
 
     /// Takes in `next` if it begins where this ends; whether it does.
+    #[inline]
     pub fn join(&mut self, next: &Self) -> bool {
         let adjacent = self.base.wrapping_add(self.len) == next.base;
         if adjacent {
@@ -50,6 +53,7 @@ impl IoVec {
     ///
     /// # Panics
     /// The range is not within the piece.
+    #[inline]
     pub fn part(&self, range: Range<usize>) -> Self {
         assert!(range.start <= range.end && range.end <= self.len);
         Self {
@@ -59,12 +63,14 @@ impl IoVec {
     }
 
     /// Where it begins.
+    #[inline]
     pub fn base(&self) -> *mut u8 {
         self.base
     }
 
     /// Bytes.
     #[allow(clippy::len_without_is_empty)]
+    #[inline]
     pub fn len(&self) -> usize {
         self.len
     }

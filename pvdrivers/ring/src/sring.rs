@@ -55,15 +55,40 @@ impl<P: SharedPage, Req: Slot, Rsp: Slot> Sring<P, Req, Rsp> {
         SRING_RING + (index & (self.slots - 1)) as usize * Self::SLOT
     }
 
+    /// Whether a slot's content is copied word by word. For the few words of a small one that takes
+    /// a tenth of the instructions that a copy of any bytes at any place does.
+    const fn in_words<T>() -> bool {
+        size_of::<T>() <= 16 && size_of::<T>().is_multiple_of(4) && Self::SLOT.is_multiple_of(4)
+    }
+
     /// Copies the slot at `index` out, once.
+    #[inline]
     fn read<T: Slot>(&self, index: u32) -> T {
         let mut value = T::new_zeroed();
-        self.page.read(self.offset(index), value.as_mut_bytes());
+        let offset = self.offset(index);
+        if !Self::in_words::<T>() {
+            self.page.read(offset, value.as_mut_bytes());
+            return value;
+        }
+        let (words, _) = value.as_mut_bytes().as_chunks_mut::<4>();
+        for (n, word) in words.iter_mut().enumerate() {
+            *word = self.page.load_u32(offset + 4 * n).to_le_bytes();
+        }
         value
     }
 
+    #[inline]
     fn write<T: Slot>(&self, index: u32, value: &T) {
-        self.page.write(self.offset(index), value.as_bytes());
+        let offset = self.offset(index);
+        if !Self::in_words::<T>() {
+            self.page.write(offset, value.as_bytes());
+            return;
+        }
+        let (words, _) = value.as_bytes().as_chunks::<4>();
+        for (n, word) in words.iter().enumerate() {
+            self.page
+                .store_u32(offset + 4 * n, u32::from_le_bytes(*word));
+        }
     }
 
     /// How many of the far end's items wait: those between `ours` and the producer index at

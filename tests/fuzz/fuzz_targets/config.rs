@@ -4,7 +4,10 @@
 use libfuzzer_sys::fuzz_target;
 use xt_config::document::parse_bytes;
 use xt_config::keys::SPEC_KEYS;
-use xt_config::{ConfigErrors, DomainSpec, parse, parse_with_overrides};
+use xt_config::disk::DiskSpec;
+use xt_config::domain::Host;
+use xt_config::libxl::DomainConfig;
+use xt_config::{ConfigErrors, Document, DomainSpec, parse, parse_with_overrides};
 
 fuzz_target!(|data: &[u8]| {
     if let Err(errors) = parse_bytes(data, "f") {
@@ -25,6 +28,7 @@ fuzz_target!(|data: &[u8]| {
         parse(&printed, "f").expect("printed documents parse"),
         document
     );
+    typed(&document);
     match DomainSpec::from_document(&document, SPEC_KEYS) {
         Err(errors) => explained(&errors),
         Ok(checked) => {
@@ -40,6 +44,21 @@ fuzz_target!(|data: &[u8]| {
         }
     }
 });
+
+/// libxl's form of it: what was read can be written, and reads back as the same.
+fn typed(document: &Document) {
+    let config = match DomainConfig::from_document(document, &Host::uniform(4)) {
+        Err(errors) => return explained(&errors),
+        Ok(checked) => checked.value,
+    };
+    let json = config.to_json().expect("configurations have a JSON form");
+    let again = DomainConfig::from_json(&json).expect("which reads back");
+    assert_eq!(again.to_json().expect("and is written again"), json);
+    for disk in &config.disks {
+        let spec = DiskSpec::try_from(disk).expect("what was a disk is one");
+        assert_eq!(spec.vdev.name(), disk.vdev.as_deref().unwrap_or_default());
+    }
+}
 
 /// A refusal has a reason, and the reason can be printed.
 fn explained(errors: &ConfigErrors) {

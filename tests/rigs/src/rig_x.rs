@@ -222,6 +222,8 @@ fn tool_packages(cache: &Cache) -> Result<Vec<Package>> {
         "libnl-route-3-200",
         "libfdt1",
         "libuuid1",
+        "libncurses6",
+        "libtinfo6",
         "libgcc-s1",
         "zlib1g",
     ])
@@ -240,6 +242,7 @@ fn xen_tools(fs: &mut Initramfs, packages: &[Package]) -> Result<()> {
         "xentrace",
         "lsevtchn",
         "xen-diag",
+        "xentop",
     ];
     for program in programs {
         let path = format!("{dir}/{program}");

@@ -8,9 +8,9 @@ use crate::channel::{Channel, Match};
 use crate::error::Result;
 
 /// Long enough for a boot on a busy machine.
-pub const BOOT: Duration = Duration::from_secs(120);
+pub const BOOT: Duration = Duration::from_secs(400);
 /// Long enough for a command there.
-pub const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_secs(180);
 
 /// The console and how many commands it has been given.
 #[derive(Debug)]

@@ -9,25 +9,29 @@ use crate::qemu::shell_quote;
 /// Builds `xenner` optimised, unless the environment's `XENNER` names one, and
 /// says where it is.
 pub fn build() -> Result<PathBuf> {
-    if let Some(program) = std::env::var_os("XENNER") {
+    build_program("xenner", "XENNER")
+}
+
+/// The same of `xt`, which the environment's `XT` may name.
+pub fn build_xt() -> Result<PathBuf> {
+    build_program("xt", "XT")
+}
+
+/// Builds the program of the package `name`, unless `variable` names one.
+fn build_program(name: &str, variable: &str) -> Result<PathBuf> {
+    if let Some(program) = std::env::var_os(variable) {
         return Ok(program.into());
     }
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
-        .args([
-            "build",
-            "--release",
-            "--locked",
-            "--quiet",
-            "--package",
-            "xenner",
-        ])
+        .args(["build", "--release", "--locked", "--quiet", "--package"])
+        .arg(name)
         .current_dir(&top);
     let status = cargo.status().map_err(|source| Error::Start {
         program: "cargo".into(),
         source,
-        advice: "Set XENNER to a built xenner to do without".into(),
+        advice: format!("Set {variable} to a built {name} to do without"),
     })?;
     if !status.success() {
         return Err(Error::Program {
@@ -38,7 +42,7 @@ pub fn build() -> Result<PathBuf> {
     }
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| top.join("target"), PathBuf::from);
-    Ok(target.join("release/xenner"))
+    Ok(target.join("release").join(name))
 }
 
 /// A guest for `xenner run`.

@@ -3,9 +3,10 @@
 
 mod common;
 
-use common::{End, LIMIT, assert_sound, cases};
+use common::{Case, End, LIMIT, assert_sound, cases};
 use xenner_rigs::guest::{self, Verdict};
 use xenner_rigs::packages::Cache;
+use xenner_rigs::rig_x::Ended;
 use xenner_rigs::{Domain, RigK, RigSpec, RigX};
 
 #[test]
@@ -42,13 +43,26 @@ fn checks_hold_on_xen() {
     let mut wrong = Vec::new();
     for case in cases(4096) {
         case.provide(&rig.shell, &cache);
-        let mut domain = Domain::pv("guest", "/share/vmlinuz", "/share/initrd", &case.append());
-        domain.vcpus = case.vcpus;
-        domain.memory_mib = case.memory_mib;
-        let ended = rig.run_domain(&domain, LIMIT).expect("the rig answers");
+        let mut ended = run(&mut rig, &case);
+        if case.vcpus > 1 && ended.console.contains(PATCHED_TEXT) {
+            println!("again, the rig's own fault: {PATCHED_TEXT} in {case:?}");
+            ended = run(&mut rig, &case);
+        }
         let how = ended.reason.and_then(|r| i32::try_from(r).ok());
         let told = format!("{}\n{}", ended.console, ended.xl);
         wrong.extend(case.judge(&told, how, reason(case.end), &[]));
     }
     assert_sound(&wrong);
+}
+
+/// How a guest with several vCPUs dies now and then in this rig, with nothing of ours in it: Linux
+/// patches its text behind an INT3, and a vCPU meets that INT3 after Linux is done with it. Seen
+/// with Linux 6.12 on a loaded host, on real Xen under QEMU only.
+const PATCHED_TEXT: &str = "Oops: int3";
+
+fn run(rig: &mut RigX, case: &Case) -> Ended {
+    let mut domain = Domain::pv("guest", "/share/vmlinuz", "/share/initrd", &case.append());
+    domain.vcpus = case.vcpus;
+    domain.memory_mib = case.memory_mib;
+    rig.run_domain(&domain, LIMIT).expect("the rig answers")
 }

@@ -16,7 +16,7 @@ use xenner_rigs::{rig_l, xenner};
 use xt_builder::KernelImage;
 
 /// For a system that stops its services first.
-const END: Duration = Duration::from_secs(120);
+const END: Duration = Duration::from_secs(400);
 
 /// A copy of the system's disk and where the report goes.
 struct Bench {

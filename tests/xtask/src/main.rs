@@ -5,6 +5,7 @@ mod bench;
 mod boot;
 mod debian;
 mod licences;
+mod record_xl;
 mod rig;
 mod test;
 
@@ -40,6 +41,8 @@ enum Chore {
     Nightly,
     /// Boot real Xen (x) or real KVM (k) under QEMU and run something in it
     Rig(rig::Arguments),
+    /// Record anew what Xen's xl makes of the test configurations
+    RecordXl(record_xl::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -57,6 +60,7 @@ fn run() -> Result<ExitCode> {
         Chore::Debian(arguments) => debian::main(&arguments),
         Chore::Bench(arguments) => bench::main(&arguments),
         Chore::Rig(arguments) => rig::main(&arguments),
+        Chore::RecordXl(arguments) => record_xl::main(&arguments),
     }
 }
 

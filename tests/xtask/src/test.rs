@@ -87,6 +87,17 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What the tests compare with and work on: images, networks, HTTP.
+const TEST_PACKAGES: &[&str] = &[
+    "acpica-tools",
+    "curl",
+    "e2fsprogs",
+    "iproute2",
+    "passt",
+    "qemu-utils",
+    "xfsprogs",
+];
+
 /// What takes too long for every change.
 pub fn nightly() -> Result<ExitCode> {
     packages::install(HOST_PACKAGES)?;

@@ -135,6 +135,12 @@ pub enum BuildError {
          Set type=\"pvh\", or use a kernel built with CONFIG_XEN_PV."
     )]
     PvhOnly,
+    /// A kernel that cannot start as PVH.
+    #[error(
+        "The kernel has no PVH entry point (XEN_ELFNOTE_PHYS32_ENTRY). \
+         Set type=\"pv\", or use a kernel built with CONFIG_PVH."
+    )]
+    PvOnly,
     /// A note whose value cannot be meant.
     #[error("The kernel's note {note} is wrong: {what}")]
     BadNote {
@@ -208,7 +214,7 @@ impl BuildError {
             | PayloadNotElf { .. }
             | BadElf { .. }
             | BadNote { .. } => ErrorKind::BadImage,
-            WrongMachine { .. } | Kernel32 | NoXenNotes | PvhOnly => ErrorKind::NotPv,
+            WrongMachine { .. } | Kernel32 | NoXenNotes | PvhOnly | PvOnly => ErrorKind::NotPv,
             DoesNotFit { .. } | CommandLineTooLong { .. } | CommandLineNul { .. } => {
                 ErrorKind::TooBig
             }

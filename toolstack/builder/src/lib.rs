@@ -23,6 +23,7 @@ pub mod image;
 pub mod memory;
 pub mod notes;
 pub mod pv;
+pub mod pvh;
 pub mod symbols;
 #[cfg(test)]
 mod testing;
@@ -34,4 +35,5 @@ pub use image::KernelImage;
 pub use memory::{GuestMemory, MemoryError};
 pub use notes::XenNotes;
 pub use pv::{PvImage, PvKernel, PvSpec};
+pub use pvh::{PvhImage, PvhKernel, PvhSpec};
 pub use symbols::SymbolTable;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cpuid_features::{ALIASES, ARCH_CAPS, FEATURES, Register};
 use crate::diagnostic::{SpecError, nearest, quote};
+use crate::libxl::{self, CpuPolicy, Unset32};
 
 /// A register that CPUID fills.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +38,9 @@ pub struct BitChanges {
     pub zero: u64,
     /// Bits that are as on the host.
     pub host: u64,
+    /// Of those, the bits that stay so when the guest migrates to another host.
+    #[serde(default, skip_serializing_if = "none")]
+    pub keep: u64,
 }
 
 impl BitChanges {
@@ -44,6 +48,29 @@ impl BitChanges {
     pub fn apply(self, default: u64, host: u64) -> u64 {
         let kept = default & !(self.one | self.zero | self.host);
         kept | self.one | (host & self.host)
+    }
+
+    /// libxl's notation of the lower `bits` bits: a character each, the highest first. `None` where
+    /// nothing changes.
+    pub fn notation(self, bits: u32) -> Option<String> {
+        let letter = |bit: u32| match 1u64.checked_shl(bit).unwrap_or(0) {
+            mask if self.one & mask != 0 => '1',
+            mask if self.zero & mask != 0 => '0',
+            mask if self.keep & mask != 0 => 's',
+            mask if self.host & mask != 0 => 'k',
+            _ => 'x',
+        };
+        (self != BitChanges::default()).then(|| (0..bits).rev().map(letter).collect())
+    }
+
+    /// The reverse of [`BitChanges::notation`].
+    pub fn from_notation(text: &str, bits: u32) -> Option<Self> {
+        let policies: Vec<BitPolicy> = text.chars().map(bit_policy).collect::<Option<_>>()?;
+        let mut changes = BitChanges::default();
+        for (bit, policy) in (0..bits).rev().zip(&policies) {
+            changes.set(bit, *policy);
+        }
+        (u32::try_from(policies.len()) == Ok(bits)).then_some(changes)
     }
 
     /// [`BitChanges::apply`] for a register of CPUID, in the lower half.
@@ -54,13 +81,22 @@ impl BitChanges {
 
     fn set(&mut self, bit: u32, policy: BitPolicy) {
         let mask = 1u64.checked_shl(bit).unwrap_or(0);
-        for field in [&mut self.one, &mut self.zero, &mut self.host] {
+        for field in [
+            &mut self.one,
+            &mut self.zero,
+            &mut self.host,
+            &mut self.keep,
+        ] {
             *field &= !mask;
         }
         match policy {
             BitPolicy::One => self.one |= mask,
             BitPolicy::Zero => self.zero |= mask,
             BitPolicy::Host => self.host |= mask,
+            BitPolicy::Keep => {
+                self.host |= mask;
+                self.keep |= mask;
+            }
             BitPolicy::Default => {}
         }
     }
@@ -73,11 +109,17 @@ impl BitChanges {
     }
 }
 
+/// For serde.
+fn none(mask: &u64) -> bool {
+    *mask == 0
+}
+
 #[derive(Clone, Copy)]
 enum BitPolicy {
     One,
     Zero,
     Host,
+    Keep,
     Default,
 }
 
@@ -85,7 +127,8 @@ fn bit_policy(c: char) -> Option<BitPolicy> {
     match c {
         '1' => Some(BitPolicy::One),
         '0' => Some(BitPolicy::Zero),
-        'k' | 's' => Some(BitPolicy::Host),
+        'k' => Some(BitPolicy::Host),
+        's' => Some(BitPolicy::Keep),
         'x' => Some(BitPolicy::Default),
         _ => None,
     }
@@ -193,6 +236,27 @@ const SIZES: Register = Register {
     subleaf: None,
     register: CpuidRegister::Ecx,
 };
+
+impl From<&CpuidSpec> for CpuPolicy {
+    fn from(spec: &CpuidSpec) -> Self {
+        let leaf = |leaf: &CpuidLeaf| libxl::CpuidLeaf {
+            leaf: leaf.leaf,
+            subleaf: leaf.subleaf.map(Unset32).unwrap_or_default(),
+            eax: leaf.eax.notation(32),
+            ebx: leaf.ebx.notation(32),
+            ecx: leaf.ecx.notation(32),
+            edx: leaf.edx.notation(32),
+        };
+        let msr = |msr: &MsrChanges| libxl::Msr {
+            index: msr.index,
+            policy: msr.bits.notation(64),
+        };
+        CpuPolicy {
+            cpuid: spec.leaves.iter().map(leaf).collect(),
+            msr: spec.msrs.iter().map(msr).collect(),
+        }
+    }
+}
 
 impl CpuidSpec {
     /// Parses the libxl notation, `host,tm=0,sse3=0`.
@@ -569,6 +633,7 @@ mod tests {
             one: 1 | 1 << 17,
             zero: 1 << 62,
             host: 0,
+            keep: 0,
         };
         assert_eq!(
             spec.msrs,
@@ -676,6 +741,7 @@ mod tests {
             one: 0b0001,
             zero: 0b0010,
             host: 0b1100,
+            keep: 0,
         };
         assert_eq!(changes.apply32(0b1_0110, 0b0_1000), 0b1_1001);
     }

@@ -5,6 +5,7 @@
 //! ones, which are target, format, vdev and access in this order. The deprecated form
 //! `[prefix:]target,vdev[:devtype],access` of xend is understood too.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::str::FromStr;
 
@@ -175,36 +176,71 @@ const KEYS: &[&str] = &[
     "colo",
 ];
 
+/// The devices of a list, to find one that is there twice.
+#[derive(Default)]
+pub(crate) struct Seen(BTreeMap<u32, String>);
+
+impl Seen {
+    /// Adds the disk that was read from `text`.
+    pub(crate) fn add(&mut self, disk: &DiskSpec, text: &str) -> Result<(), SpecError> {
+        match self.0.insert(disk.vdev.number(), disk.vdev.to_string()) {
+            None => Ok(()),
+            Some(earlier) => {
+                let message = format!("{} is the same device as {earlier} above.", disk.vdev);
+                Err(SpecError::new(0..text.len(), message)
+                    .help("Give each disk a vdev of its own."))
+            }
+        }
+    }
+}
+
 impl FromStr for DiskSpec {
     type Err = SpecError;
 
     fn from_str(text: &str) -> Result<Self, SpecError> {
-        let mut parameters = Parameters::default();
-        let mut position = 0;
-        // Nothing behind a comma at the end is no parameter.
-        while position < text.len() {
-            let rest = text.get(position..).unwrap_or("");
-            let rest = rest.trim_start_matches([' ', '\t']);
-            position = text.len() - rest.len();
-            if let Some(target) = rest.strip_prefix("target=") {
-                let range = text.len() - target.len()..text.len();
-                if parameters
-                    .target
-                    .as_ref()
-                    .is_some_and(|(earlier, _)| !earlier.is_empty())
-                {
-                    return Err(again("target", position..text.len()));
-                }
-                parameters.target = Some((target, range));
-                break;
-            }
-            let length = rest.find(',').unwrap_or(rest.len());
-            let parameter = rest.get(..length).unwrap_or("");
-            parameters.parameter(parameter, position..position + length)?;
-            position += length + 1;
-        }
-        parameters.finish(text)
+        parse(text).map(|(spec, _)| spec)
     }
+}
+
+/// What a string names, though a [`DiskSpec`] is the same without.
+pub(crate) struct Named {
+    /// A target, even an empty one.
+    pub(crate) target: bool,
+    /// A specification, even the default.
+    pub(crate) specification: bool,
+}
+
+/// The disk, and what the string names.
+pub(crate) fn parse(text: &str) -> Result<(DiskSpec, Named), SpecError> {
+    let mut parameters = Parameters::default();
+    let mut position = 0;
+    // Nothing behind a comma at the end is no parameter.
+    while position < text.len() {
+        let rest = text.get(position..).unwrap_or("");
+        let rest = rest.trim_start_matches([' ', '\t']);
+        position = text.len() - rest.len();
+        if let Some(target) = rest.strip_prefix("target=") {
+            let range = text.len() - target.len()..text.len();
+            if parameters
+                .target
+                .as_ref()
+                .is_some_and(|(earlier, _)| !earlier.is_empty())
+            {
+                return Err(again("target", position..text.len()));
+            }
+            parameters.target = Some((target, range));
+            break;
+        }
+        let length = rest.find(',').unwrap_or(rest.len());
+        let parameter = rest.get(..length).unwrap_or("");
+        parameters.parameter(parameter, position..position + length)?;
+        position += length + 1;
+    }
+    let named = Named {
+        target: parameters.target.is_some(),
+        specification: parameters.specification.is_some(),
+    };
+    Ok((parameters.finish(text)?, named))
 }
 
 fn is_word(text: &str) -> bool {

@@ -6,7 +6,7 @@
 //! text       = [ assignment ] { ( newline | ";" ) [ assignment ] }
 //! assignment = key ( "=" | "+=" ) value
 //! value      = string | number | "[" { newline } [ value { newline } { "," { newline } value … } [ "," ] ] "]"
-//! key        = a lower case letter, then lower case letters, digits, "_"
+//! key        = a lower case letter, then lower case letters, digits, "_", "."
 //! comment    = "#" to the end of the line
 //! ```
 //!
@@ -213,8 +213,8 @@ pub fn parse(text: &str, file_name: &str) -> Result<Document, ConfigErrors> {
 }
 
 /// Parses a file and then, on top of it, assignments from the command line, as
-/// `xl create web.cfg 'memory=512' 'vcpus=2'` does. In messages those texts are called
-/// `argument 1`, `argument 2`.
+/// `xl create web.cfg 'memory=512' 'vcpus=2'` does: they are further lines. In messages they are
+/// lines of a text called `command line`, the first argument being line 1.
 ///
 /// # Errors
 /// Every syntax error that was found in any of the texts.
@@ -230,10 +230,8 @@ pub fn parse_with_overrides<S: AsRef<str>>(
     };
     let mut errors = Vec::new();
     document.add(Source::new(file_name, text), &mut errors);
-    for (index, text) in overrides.iter().enumerate() {
-        let name = format!("argument {}", index + 1);
-        document.add(Source::new(&name, text.as_ref()), &mut errors);
-    }
+    let lines: Vec<&str> = overrides.iter().map(AsRef::as_ref).collect();
+    document.add(Source::new("command line", &lines.join("\n")), &mut errors);
     if errors.is_empty() {
         Ok(document)
     } else {
@@ -569,10 +567,10 @@ mod tests {
         assert_eq!(document.get("memory").unwrap().value.integer(), Some(3));
         assert_eq!(document.warnings(), []);
         let location = document.location(document.get("memory").unwrap().span);
-        assert_eq!(location.to_string(), "argument 2:1:8");
+        assert_eq!(location.to_string(), "command line:2:8");
         let errors = parse_with_overrides("memory=1", "f", &["vcpus"]).unwrap_err();
         assert!(
-            errors.to_string().starts_with("argument 1:1:6: "),
+            errors.to_string().starts_with("command line:1:6: "),
             "{errors}"
         );
     }

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::diagnostic::{Diagnostic, Severity, nearest};
-use crate::document::Document;
+use crate::document::{Document, Entry};
+use crate::effect::{self, Target};
 
 /// Keys with the subject they belong to. Names and number of 4.17 (158): what `xl create` 4.17 asks
 /// its parser for. Later ones: `xl.cfg(5)` of those releases.
@@ -105,6 +106,29 @@ pub fn known() -> impl Iterator<Item = (&'static str, &'static str)> {
         .flat_map(|(group, keys)| keys.split_whitespace().map(move |key| (key, *group)))
 }
 
+/// Keys that came after 4.17, with the release.
+const LATER: &[(&str, &str)] = &[
+    (
+        "4.18",
+        "bootloader_restrict bootloader_user smbios sve virtio",
+    ),
+    ("4.19", "hvm_pirq nr_spis"),
+    ("4.20", "llc_colors"),
+    (
+        "4.21",
+        "altp2m_count arm_sci trap_unmapped_accesses xenpci_bar_uc xenstore_feature_mask",
+    ),
+    ("4.22", "xenstore_quota"),
+];
+
+/// The first release, from 4.17 on, whose `xl` reads `key`.
+pub fn since(key: &str) -> &'static str {
+    let later = LATER
+        .iter()
+        .find(|(_, keys)| keys.split(' ').any(|later| later == key));
+    later.map_or("4.17", |(release, _)| release)
+}
+
 /// The subject of `key`, if `xl` knows it.
 pub fn group(key: &str) -> Option<&'static str> {
     known()
@@ -113,8 +137,17 @@ pub fn group(key: &str) -> Option<&'static str> {
 }
 
 /// Sorts the keys of `document` out: one that `xl` does not know is an error, one that is not in
-/// `acted_on` a warning.
-pub fn check(document: &Document, acted_on: &[&str]) -> Vec<Diagnostic> {
+/// `acted_on` a warning. For a `target` the warning tells why, and keys may be refused.
+pub fn check(document: &Document, acted_on: &[&str], target: Option<Target>) -> Vec<Diagnostic> {
+    let Some(target) = target else {
+        return check_for_any(document, acted_on);
+    };
+    let mut found = unknown(document);
+    found.extend(effect::check(document, target));
+    found
+}
+
+fn check_for_any(document: &Document, acted_on: &[&str]) -> Vec<Diagnostic> {
     let acted_on: BTreeSet<&str> = acted_on.iter().copied().collect();
     let mut found = Vec::new();
     for (key, entry) in document
@@ -132,23 +165,28 @@ pub fn check(document: &Document, acted_on: &[&str]) -> Vec<Diagnostic> {
                     )),
                 )
             },
-            None => {
-                let near = nearest(
-                    key,
-                    known()
-                        .map(|(known, _)| known)
-                        .chain(acted_on.iter().copied()),
-                );
-                let help = near.map_or_else(
-                    || "xl.cfg(5) lists the keys.".to_owned(),
-                    |near| format!("Did you mean {near}?"),
-                );
-                document.error(entry.key, format!("There is no key {key}."), Some(help))
-            }
+            None => no_such_key(document, key, entry),
         };
         found.push(diagnostic);
     }
     found
+}
+
+/// An error for each key that no release of `xl` reads.
+pub fn unknown(document: &Document) -> Vec<Diagnostic> {
+    let entries = document.entries();
+    let unknown = entries.filter(|(key, _)| group(key).is_none());
+    unknown
+        .map(|(key, entry)| no_such_key(document, key, entry))
+        .collect()
+}
+
+fn no_such_key(document: &Document, key: &str, entry: &Entry) -> Diagnostic {
+    let help = nearest(key, known().map(|(known, _)| known)).map_or_else(
+        || "xl.cfg(5) lists the keys.".to_owned(),
+        |near| format!("Did you mean {near}?"),
+    );
+    document.error(entry.key, format!("There is no key {key}."), Some(help))
 }
 
 #[cfg(test)]
@@ -160,7 +198,17 @@ mod tests {
     fn the_table_has_as_many_keys_as_xl() {
         let keys: BTreeSet<&str> = known().map(|(key, _)| key).collect();
         assert_eq!(keys.len(), known().count(), "a key is there twice");
-        assert_eq!(keys.len(), 172, "number of keys read by xl 4.22");
+        for (release, count) in [
+            ("4.17", 158),
+            ("4.18", 163),
+            ("4.19", 165),
+            ("4.20", 166),
+            ("4.21", 171),
+            ("4.22", 172),
+        ] {
+            let there = keys.iter().filter(|key| since(key) <= release).count();
+            assert_eq!(there, count, "number of keys read by xl {release}");
+        }
     }
 
     #[test]
@@ -173,7 +221,7 @@ mod tests {
     #[test]
     fn unknown_keys_are_errors_and_idle_ones_warnings() {
         let document = parse("memory=1\nmemroy=2\nvga='qxl'\nzzz=1", "f").unwrap();
-        let found: Vec<String> = check(&document, &["memory"])
+        let found: Vec<String> = check(&document, &["memory"], None)
             .iter()
             .map(|d| d.to_string())
             .collect();

@@ -87,7 +87,7 @@ impl<'a> Lexer<'a> {
         let token = match self.rest().chars().next() {
             None => Token::End,
             Some('a'..='z') => {
-                self.take_while(|c| matches!(c, 'a'..='z' | '0'..='9' | '_'));
+                self.take_while(|c| matches!(c, 'a'..='z' | '0'..='9' | '_' | '.'));
                 Token::Ident
             }
             Some('0'..='9') => {

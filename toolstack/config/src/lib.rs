@@ -1,6 +1,6 @@
 //! The xl.cfg guest configuration format, as `xl` reads it.
 //!
-//! Three layers, each usable alone:
+//! Four layers, each usable alone:
 //!
 //! 1. [`parse`] turns text into a [`Document`]: keys with located values, nothing interpreted. The
 //!    grammar is the one libxlutil accepts, see [`document`].
@@ -8,6 +8,10 @@
 //!    and a known one that the caller does not act on is a warning.
 //! 3. [`DomainSpec::from_document`] gives the values types, ranges and defaults. Disk, network and
 //!    CPUID strings have parsers of their own: [`disk`], [`vif`], [`cpuid`].
+//! 4. [`libxl::DomainConfig::from_document`] reads every key into libxl's own structures, whose JSON
+//!    is what `xl create -n` prints and what libxl keeps of a running domain, see [`domain`].
+//!
+//! What becomes of each key on each kind of host is told by one table, [`effect`].
 //!
 //! Where `xl` prints a warning and then ignores a value it cannot use (`memory="64k"` starts a
 //! guest of 32 MiB), this crate refuses the file: a guest other than the one asked for helps
@@ -29,8 +33,12 @@ mod cpuid_features;
 pub mod diagnostic;
 pub mod disk;
 pub mod document;
+pub mod domain;
+pub mod effect;
+mod from_libxl;
 pub mod keys;
 mod lexer;
+pub mod libxl;
 mod parser;
 mod reader;
 pub mod spec;

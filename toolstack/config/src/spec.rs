@@ -1,6 +1,5 @@
 //! What a configuration asks for, with types, ranges and defaults.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -8,15 +7,16 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::cpuid::CpuidSpec;
-use crate::diagnostic::{ConfigErrors, Diagnostic, Severity, SpecError, nearest, quote};
-use crate::disk::DiskSpec;
+use crate::diagnostic::{ConfigErrors, Diagnostic, Severity, SpecError, quote};
+use crate::disk::{self, DiskSpec};
 use crate::document::{Document, Value};
+use crate::effect::Target;
 use crate::keys;
 use crate::reader::Reader;
-use crate::vif::VifSpec;
+use crate::vif::{self, VifSpec};
 
 /// libxl's memory of a guest that asks for none, in MiB.
-const DEFAULT_MEMORY_MIB: u64 = 32;
+pub(crate) const DEFAULT_MEMORY_MIB: u64 = 32;
 /// What a 64-bit PV guest can be given: 16 TiB, in MiB.
 const MOST_MEMORY_MIB: i64 = 1 << 24;
 /// Xen's limit for PV guests.
@@ -172,23 +172,38 @@ impl DomainSpec {
         document: &Document,
         acted_on: &[&str],
     ) -> Result<Checked<DomainSpec>, ConfigErrors> {
+        Self::read(document, acted_on, None)
+    }
+
+    /// [`DomainSpec::from_document`] where it is known what the domain is for: keys without effect are
+    /// warned of with the reason that [`effect`](crate::effect) gives, and keys that cannot be are
+    /// errors.
+    ///
+    /// # Errors
+    /// As [`DomainSpec::from_document`], and a key that is refused.
+    pub fn for_target(
+        document: &Document,
+        acted_on: &[&str],
+        target: Target,
+    ) -> Result<Checked<DomainSpec>, ConfigErrors> {
+        Self::read(document, acted_on, Some(target))
+    }
+
+    fn read(
+        document: &Document,
+        acted_on: &[&str],
+        target: Option<Target>,
+    ) -> Result<Checked<DomainSpec>, ConfigErrors> {
         let mut reader = Reader::new(document, acted_on);
         reader.warnings.extend_from_slice(document.warnings());
-        for diagnostic in keys::check(document, acted_on) {
+        for diagnostic in keys::check(document, acted_on, target) {
             match diagnostic.severity {
                 Severity::Error => reader.errors.push(diagnostic),
                 Severity::Warning => reader.warnings.push(diagnostic),
             }
         }
         let spec = read(&mut reader, acted_on);
-        let (mut errors, mut warnings) = (reader.errors, reader.warnings);
-        for list in [&mut errors, &mut warnings] {
-            list.sort_by_key(|d| d.location.as_ref().map_or((0, 0), |l| (l.line, l.column)));
-        }
-        match spec {
-            Some(value) if errors.is_empty() => Ok(Checked { value, warnings }),
-            _ => Err(ConfigErrors { errors, warnings }),
-        }
+        reader.finish(spec)
     }
 }
 
@@ -234,20 +249,10 @@ fn read(reader: &mut Reader<'_>, acted_on: &[&str]) -> Option<DomainSpec> {
 }
 
 fn name(reader: &mut Reader<'_>, acted_on: &[&str]) -> Option<String> {
-    if reader.get("name").is_none() && acted_on.contains(&"name") {
-        reader.error("name", "The domain has no name.", "Add name = \"…\"");
-        return None;
-    }
     if !acted_on.contains(&"name") {
         return Some(String::new());
     }
-    let name = reader.filled("name")?;
-    if name.contains(|c: char| c.is_control() || c == '/') {
-        let message = format!("{} cannot be the name of a domain.", quote(name));
-        reader.error("name", message, "Leave slashes and control characters out.");
-        return None;
-    }
-    Some(name.to_owned())
+    reader.domain_name()
 }
 
 /// Only HVM domains can do without.
@@ -260,15 +265,15 @@ fn kernel(reader: &mut Reader<'_>, domain_type: DomainType, acted_on: &[&str]) -
     reader.filled("kernel").map(PathBuf::from)
 }
 
-fn domain_type(reader: &mut Reader<'_>) -> DomainType {
+pub(crate) fn domain_type(reader: &mut Reader<'_>) -> DomainType {
     let types = [
         ("pv", DomainType::Pv),
         ("pvh", DomainType::Pvh),
         ("hvm", DomainType::Hvm),
     ];
     let builders = [("generic", DomainType::Pv), ("hvm", DomainType::Hvm)];
-    let builder = choice(reader, "builder", &builders);
-    let named = choice(reader, "type", &types);
+    let builder = reader.named("builder", &builders);
+    let named = reader.named("type", &types);
     match (named, builder) {
         (Some(named), Some(builder)) if named != builder => {
             let message = format!("builder asks for {builder}, but type for {named}.");
@@ -279,27 +284,8 @@ fn domain_type(reader: &mut Reader<'_>) -> DomainType {
     }
 }
 
-fn choice<T: Copy>(reader: &mut Reader<'_>, key: &str, names: &[(&str, T)]) -> Option<T> {
-    reader.parsed(key, |text| {
-        let found = names
-            .iter()
-            .find(|(name, _)| *name == text)
-            .map(|(_, value)| *value);
-        found.ok_or_else(|| {
-            let all: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
-            let near = nearest(text, all.iter().copied());
-            let help = near.map_or(String::new(), |near| format!("Did you mean {near}? "));
-            SpecError::new(
-                0..text.len(),
-                format!("{} is no value for {key}.", quote(text)),
-            )
-            .help(format!("{help}Known: {}.", all.join(", ")))
-        })
-    })
-}
-
 /// xl takes the hyphenated form only, the C library's laxer parser notwithstanding.
-fn parse_uuid(text: &str) -> Result<Uuid, SpecError> {
+pub(crate) fn parse_uuid(text: &str) -> Result<Uuid, SpecError> {
     let hyphens = [8, 13, 18, 23]
         .iter()
         .all(|at| text.as_bytes().get(*at) == Some(&b'-'));
@@ -314,7 +300,7 @@ fn parse_uuid(text: &str) -> Result<Uuid, SpecError> {
 
 /// `cmdline` wins over `root` and `extra`; of those, `root` comes first. As in xl, an `extra` that
 /// is set but empty still adds its blank.
-fn cmdline(reader: &mut Reader<'_>) -> Option<String> {
+pub(crate) fn cmdline(reader: &mut Reader<'_>) -> Option<String> {
     let cmdline = reader.string("cmdline");
     let root = reader.string("root");
     let extra = reader.string("extra");
@@ -399,7 +385,7 @@ fn cpuid(reader: &mut Reader<'_>) -> CpuidSpec {
 
 fn on(reader: &mut Reader<'_>) -> EventActions {
     let default = EventActions::default();
-    let mut action = |key, default| choice(reader, key, ACTIONS).unwrap_or(default);
+    let mut action = |key, default| reader.named(key, ACTIONS).unwrap_or(default);
     EventActions {
         poweroff: action("on_poweroff", default.poweroff),
         reboot: action("on_reboot", default.reboot),
@@ -433,34 +419,20 @@ fn serial(reader: &mut Reader<'_>) -> Vec<String> {
 }
 
 fn disks(reader: &mut Reader<'_>) -> Vec<DiskSpec> {
-    let mut seen = BTreeMap::new();
+    let mut seen = disk::Seen::default();
     reader.list("disk", |text| {
         let disk: DiskSpec = text.parse()?;
-        match seen.insert(disk.vdev.number(), disk.vdev.to_string()) {
-            None => Ok(disk),
-            Some(earlier) => {
-                let message = format!("{} is the same device as {earlier} above.", disk.vdev);
-                Err(SpecError::new(0..text.len(), message)
-                    .help("Give each disk a vdev of its own."))
-            }
-        }
+        seen.add(&disk, text)?;
+        Ok(disk)
     })
 }
 
-/// Interfaces without `devid` count by their place in the list.
 fn vifs(reader: &mut Reader<'_>) -> Vec<VifSpec> {
-    let mut seen = BTreeSet::new();
-    let mut places = 0..;
+    let mut seen = vif::Seen::default();
     reader.list("vif", |text| {
-        let place = places.next();
         let vif: VifSpec = text.parse()?;
-        let devid = vif.devid.or(place);
-        if seen.insert(devid) {
-            return Ok(vif);
-        }
-        let message = format!("There is a vif with devid {} already.", devid.unwrap_or(0));
-        Err(SpecError::new(0..text.len(), message)
-            .help("Give one of the two another devid, or none to both."))
+        seen.add(&vif, text)?;
+        Ok(vif)
     })
 }
 

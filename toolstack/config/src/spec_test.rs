@@ -306,7 +306,7 @@ fn arguments_override_the_file() {
         .unwrap_err()
         .to_string();
     assert!(
-        errors.starts_with("argument 1:1:8: memory wants a number"),
+        errors.starts_with("command line:1:8: memory wants a number"),
         "{errors}"
     );
 }

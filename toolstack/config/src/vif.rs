@@ -4,6 +4,7 @@
 //! 4.17 makes of it. Other than `xl`, which skips what it does not understand, every such
 //! parameter is an error here.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
@@ -11,6 +12,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::{SpecError, nearest, quote};
+use crate::libxl::NicColo;
 
 /// One network interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +46,9 @@ pub struct VifSpec {
     pub vlan: Option<String>,
     /// Whether the guest should trust the back end; `None` is the default, yes.
     pub trusted: Option<bool>,
+    /// Parameters of COLO replication, by the names of `xl-network-configuration(5)`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub colo: BTreeMap<String, String>,
 }
 
 /// How an HVM guest sees the interface.
@@ -215,6 +220,28 @@ const KEYS: &[&str] = &[
     "untrusted",
 ];
 
+/// The device numbers of a list, to find one that is there twice.
+#[derive(Default)]
+pub(crate) struct Seen {
+    devids: BTreeSet<u32>,
+    place: u32,
+}
+
+impl Seen {
+    /// Adds the next interface of the list, which was read from `text`. Returns its number: its
+    /// place in the list, if it names none.
+    pub(crate) fn add(&mut self, vif: &VifSpec, text: &str) -> Result<u32, SpecError> {
+        let devid = vif.devid.unwrap_or(self.place);
+        self.place += 1;
+        if self.devids.insert(devid) {
+            return Ok(devid);
+        }
+        let message = format!("There is a vif with devid {devid} already.");
+        Err(SpecError::new(0..text.len(), message)
+            .help("Give one of the two another devid, or none to both."))
+    }
+}
+
 impl FromStr for VifSpec {
     type Err = SpecError;
 
@@ -268,6 +295,9 @@ impl VifSpec {
             "devid" => self.devid = Some(integer(value, 0, 65_535)?),
             "mtu" => self.mtu = Some(integer(value, 68, 65_535)?),
             "vlan" => self.vlan = text,
+            _ if NicColo::name(key).is_some() => {
+                self.colo.insert(key.to_owned(), value.to_owned());
+            }
             _ => return Ok(false),
         }
         Ok(true)

@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 use xt_config::document::parse_bytes;
-use xt_config::keys::SPEC_KEYS;
+use xt_config::domain::Host;
+use xt_config::keys::{self, SPEC_KEYS};
+use xt_config::libxl::DomainConfig;
 use xt_config::{DomainSpec, Value, parse};
 
 /// Pieces that make texts which get past the first character.
@@ -28,8 +30,15 @@ fn assignment() -> impl Strategy<Value = String> {
         Just("'host,tm=0,family=6'".to_owned()),
         Just("['/a,raw,xvda', 'phy:/b,hdc:cdrom,r']".to_owned()),
         Just("['mac=00:16:3e:00:00:01,rate=1MB/s']".to_owned()),
+        Just("['tag=a,path=/,security_model=none,backend=b']".to_owned()),
+        Just("['connection=socket,path=/s','connection=pty']".to_owned()),
+        Just("['backend-type=qemu,width=5', 'vnc=1', 'hostbus=1,hostaddr=2']".to_owned()),
+        Just("['03:00.0@5,seize=1', '2f8-2ff', '5', 'fe00,1@2', '0-3']".to_owned()),
+        Just("[['pnode=0','size=4','vcpus=0-1'], ['card', 'pcm, name=a', 'stream']]".to_owned()),
+        Just("'nodes:0,^1'".to_owned()),
     ];
-    (prop::sample::select(SPEC_KEYS), value).prop_map(|(key, value)| format!("{key}={value}\n"))
+    let keys: Vec<&str> = keys::known().map(|(key, _)| key).collect();
+    (prop::sample::select(keys), value).prop_map(|(key, value)| format!("{key}={value}\n"))
 }
 
 /// A value, as text.
@@ -44,8 +53,26 @@ fn value() -> impl Strategy<Value = String> {
     })
 }
 
+/// Without the part that libxl's JSON does not have.
+fn written(mut config: DomainConfig) -> DomainConfig {
+    for device in &mut config.usbdevs {
+        device.untyped = None;
+    }
+    config
+}
+
 /// Runs everything there is on a text; messages are made too, for their arithmetic.
 fn exercise(text: &str) {
+    if let Ok(document) = parse(text, "f") {
+        match DomainConfig::from_document(&document, &Host::uniform(4)) {
+            Ok(checked) => {
+                let json = checked.value.to_json().unwrap();
+                let again = DomainConfig::from_json(&json).unwrap();
+                assert_eq!(again, written(checked.value));
+            }
+            Err(errors) => assert!(!errors.errors.is_empty() && !errors.to_string().is_empty()),
+        }
+    }
     match parse(text, "f") {
         Ok(document) => match DomainSpec::from_document(&document, SPEC_KEYS) {
             Ok(checked) => {

@@ -34,6 +34,21 @@ pub fn detach(
     mode: Mode,
     limit: Duration,
 ) -> Result<(), DeviceError> {
+    detach_with(client, device, mode, limit, |_, _| ())
+}
+
+/// The same; `script` is called with the back end's directory when it has closed, or is given up, and
+/// its nodes are still there: a hotplug script reads them.
+///
+/// # Errors
+/// As for [`detach`].
+pub fn detach_with(
+    client: &mut Client,
+    device: &DeviceRef,
+    mode: Mode,
+    limit: Duration,
+    script: impl FnOnce(&mut Client, &str),
+) -> Result<(), DeviceError> {
     let back = device.back_path(client)?;
     let closed = |state| matches!(state, None | Some(XenbusState::Closed));
     let mut force = mode == Mode::Force;
@@ -46,6 +61,7 @@ pub fn detach(
         force = true;
     };
     if closed(state) || force {
+        script(client, &back);
         remove_nodes(client, device, &back)?;
     }
     if closed(state) {

@@ -12,6 +12,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use pv_ring::{HostPage, SharedPage};
+use xen_sys::GuestHandle;
 use xen_sys::addr::PAGE_SIZE;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -61,6 +62,11 @@ impl Privcmd {
         })
     }
 
+    /// `/dev/xen/privcmd`, for what else it can do.
+    pub(crate) fn device(&self) -> &Arc<File> {
+        &self.calls
+    }
+
     /// Memory for arguments, `len` bytes or more, all zero.
     ///
     /// # Errors
@@ -79,6 +85,16 @@ impl Privcmd {
     pub fn buffer_of<T: IntoBytes + Immutable>(&self, value: &T) -> io::Result<Buffer> {
         let buffer = self.buffer(size_of::<T>())?;
         buffer.store(0, value);
+        Ok(buffer)
+    }
+
+    /// Memory that holds `values`, or room for so many.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn array_of<T: IntoBytes + Immutable>(&self, values: &[T]) -> io::Result<Buffer> {
+        let buffer = self.buffer(size_of_val(values))?;
+        buffer.0.write(0, values.as_bytes());
         Ok(buffer)
     }
 
@@ -141,6 +157,19 @@ impl Buffer {
     /// It is out of range.
     pub fn store<T: IntoBytes + Immutable>(&self, offset: usize, value: &T) {
         self.0.write(offset, value.as_bytes());
+    }
+
+    /// Its address as a handle, for a structure that goes to the hypervisor.
+    pub fn handle(&self) -> GuestHandle {
+        GuestHandle(self.address())
+    }
+
+    /// Takes `values.len()` values from the beginning out.
+    ///
+    /// # Panics
+    /// They are out of range.
+    pub fn load_array<T: FromBytes + IntoBytes>(&self, values: &mut [T]) {
+        self.0.read(0, values.as_mut_bytes());
     }
 
     /// Takes a value out.

@@ -11,25 +11,37 @@
 //!   memory, so nothing on a stack or a heap is ever handed to the hypervisor.
 //! - [`version`]: which hypervisor this is.
 //!
-//! A toolstack's calls (domctl, sysctl), whose layout changes with each release, belong in one module
-//! per interface version above [`hypercall`], chosen by what [`version`] tells.
+//! What only a toolstack needs:
 //!
-//! `unsafe` is in three modules: the typed `ioctl`, the [`mapping`] of device memory, and the one
-//! function that makes a [`hypercall`].
+//! - [`control`]: which version of the control interfaces the hypervisor speaks. Begin with
+//!   [`Control::open`].
+//! - [`domctl`], [`sysctl`], [`memory`], [`hvm`]: the calls, as methods of [`Control`].
+//! - [`foreign`]: other domains' memory in this process, without their leave.
+//!
+//! `unsafe` is where the kernel or the hypervisor is handed an address: the typed `ioctl`, the
+//! [`mapping`] of device memory, and what makes a [`hypercall`].
 #![deny(unsafe_code)]
 
+pub mod control;
 mod device;
+pub mod domctl;
 pub mod evtchn;
+pub mod foreign;
 pub mod gntalloc;
 pub mod gntdev;
 mod host;
+pub mod hvm;
 pub mod hypercall;
 mod ioctl;
 pub mod mapping;
+pub mod memory;
+pub mod sysctl;
 pub mod version;
 
+pub use control::{Control, ControlError};
 pub use device::OpenError;
 pub use evtchn::Channel;
+pub use foreign::ForeignPages;
 pub use gntdev::{Gntdev, GrantedPages};
 pub use host::{DomainGrants, XenHost};
 pub use hypercall::{Buffer, Privcmd};

@@ -307,6 +307,27 @@ impl Client {
         Ok(())
     }
 
+    /// Tells the daemon of a new domain: where its ring page is and which port of it is the daemon's.
+    ///
+    /// # Errors
+    /// [`ClientError`]; `EINVAL` when the page cannot be reached.
+    pub fn introduce(&mut self, domid: DomId, frame: u64, port: u32) -> Result<(), ClientError> {
+        let texts = [domid.0.to_string(), frame.to_string(), port.to_string()];
+        let args = texts.each_ref().map(String::as_bytes);
+        self.request(MsgType::INTRODUCE, "INTRODUCE", &texts[0], &args)
+            .map(drop)
+    }
+
+    /// Has the daemon forget a domain's connection.
+    ///
+    /// # Errors
+    /// [`ClientError`]; `ENOENT` when it does not know it.
+    pub fn release(&mut self, domid: DomId) -> Result<(), ClientError> {
+        let id = domid.0.to_string();
+        self.request(MsgType::RELEASE, "RELEASE", &id, &[id.as_bytes()])
+            .map(drop)
+    }
+
     /// Whether a domain runs: it was introduced to xenstore and is neither released nor dying.
     ///
     /// # Errors

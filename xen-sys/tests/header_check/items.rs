@@ -4,6 +4,7 @@ use core::mem::offset_of;
 
 use xen_sys::arch_x86::*;
 use xen_sys::callback::*;
+use xen_sys::domctl::*;
 use xen_sys::elfnote::*;
 use xen_sys::event_channel::*;
 use xen_sys::features::*;
@@ -16,6 +17,7 @@ use xen_sys::nmi::*;
 use xen_sys::physdev::*;
 use xen_sys::pmu::*;
 use xen_sys::sched::*;
+use xen_sys::sysctl::*;
 use xen_sys::vcpu::*;
 use xen_sys::version::*;
 use xen_sys::xen::*;
@@ -58,6 +60,7 @@ fn field_size<T, F>(_: fn(&T) -> &F) -> usize {
 pub fn all() -> Vec<Check> {
     let mut checks = Vec::new();
     add_constants(&mut checks);
+    add_control(&mut checks);
     add_layouts(&mut checks);
     add_errnos(&mut checks);
     add_rings(&mut checks);
@@ -748,4 +751,90 @@ fn add_strings(checks: &mut Vec<Check>) {
         "XEN_EMULATE_PREFIX",
         &format!(".byte {prefix} ; "),
     ));
+}
+
+/// What a toolstack alone calls, as Xen 4.17 has it.
+fn add_control(checks: &mut Vec<Check>) {
+    constants! { checks;
+        XEN_DOMCTL_INTERFACE_VERSION XEN_DOMCTL_createdomain XEN_DOMCTL_destroydomain
+        XEN_DOMCTL_pausedomain XEN_DOMCTL_unpausedomain XEN_DOMCTL_getdomaininfo
+        XEN_DOMCTL_setvcpuaffinity XEN_DOMCTL_shadow_op XEN_DOMCTL_max_mem
+        XEN_DOMCTL_setvcpucontext XEN_DOMCTL_getvcpucontext XEN_DOMCTL_getvcpuinfo
+        XEN_DOMCTL_max_vcpus XEN_DOMCTL_scheduler_op XEN_DOMCTL_setdomainhandle
+        XEN_DOMCTL_hypercall_init XEN_DOMCTL_settimeoffset XEN_DOMCTL_getvcpuaffinity
+        XEN_DOMCTL_resumedomain XEN_DOMCTL_sendtrigger XEN_DOMCTL_gethvmcontext
+        XEN_DOMCTL_sethvmcontext XEN_DOMCTL_set_address_size XEN_DOMCTL_get_address_size
+        XEN_DOMCTL_gettscinfo XEN_DOMCTL_settscinfo XEN_DOMCTL_getpageframeinfo3
+        XEN_DOMCTL_setnodeaffinity XEN_DOMCTL_setvnumainfo XEN_DOMCTL_get_cpu_policy
+        XEN_DOMCTL_set_cpu_policy XEN_DOMCTL_get_paging_mempool_size
+        XEN_DOMCTL_set_paging_mempool_size XEN_DOMCTL_CDF_hvm XEN_DOMCTL_CDF_hap
+        XEN_DOMCTL_CDF_s3_integrity XEN_DOMCTL_CDF_oos_off XEN_DOMCTL_CDF_xs_domain
+        XEN_DOMCTL_CDF_iommu XEN_DOMCTL_CDF_nested_virt XEN_DOMCTL_CDF_vpmu XEN_DOMINF_dying
+        XEN_DOMINF_hvm_guest XEN_DOMINF_shutdown XEN_DOMINF_paused XEN_DOMINF_blocked
+        XEN_DOMINF_running XEN_DOMINF_debugged XEN_DOMINF_xs_domain XEN_DOMINF_hap
+        XEN_DOMINF_shutdownmask XEN_DOMINF_shutdownshift XEN_INVALID_MAX_VCPU_ID
+        XEN_X86_EMU_LAPIC XEN_X86_EMU_HPET XEN_X86_EMU_PM XEN_X86_EMU_RTC XEN_X86_EMU_IOAPIC
+        XEN_X86_EMU_PIC XEN_X86_EMU_VGA XEN_X86_EMU_IOMMU XEN_X86_EMU_PIT XEN_X86_EMU_USE_PIRQ
+        XEN_X86_EMU_VPCI XEN_X86_MSR_RELAXED XEN_SCHEDULER_CREDIT XEN_SCHEDULER_CREDIT2
+        XEN_SCHEDULER_ARINC653 XEN_SCHEDULER_RTDS XEN_SCHEDULER_NULL XEN_DOMCTL_SCHEDOP_putinfo
+        XEN_DOMCTL_SCHEDOP_getinfo XEN_VCPUAFFINITY_HARD XEN_VCPUAFFINITY_SOFT
+        XEN_VCPUAFFINITY_FORCE XEN_DOMCTL_SENDTRIGGER_NMI XEN_DOMCTL_SENDTRIGGER_RESET
+        XEN_DOMCTL_SENDTRIGGER_INIT XEN_DOMCTL_SENDTRIGGER_POWER XEN_DOMCTL_SENDTRIGGER_SLEEP
+        XEN_DOMCTL_SHADOW_OP_GET_ALLOCATION XEN_DOMCTL_SHADOW_OP_SET_ALLOCATION
+        XEN_CPUID_INPUT_UNUSED XEN_DOMCTL_PFINFO_LTAB_SHIFT XEN_DOMCTL_PFINFO_L1TAB XEN_DOMCTL_PFINFO_LPINTAB
+        XEN_DOMCTL_PFINFO_XTAB XEN_DOMCTL_PFINFO_LTAB_MASK XEN_SYSCTL_INTERFACE_VERSION
+        XEN_SYSCTL_readconsole XEN_SYSCTL_physinfo XEN_SYSCTL_sched_id
+        XEN_SYSCTL_getdomaininfolist XEN_SYSCTL_debug_keys XEN_SYSCTL_getcpuinfo
+        XEN_SYSCTL_cputopoinfo XEN_SYSCTL_numainfo XEN_SYSCTL_cpupool_op XEN_SYSCTL_scheduler_op
+        XEN_SYSCTL_get_cpu_policy XEN_SYSCTL_PHYSCAP_hvm XEN_SYSCTL_PHYSCAP_pv
+        XEN_SYSCTL_PHYSCAP_directio XEN_SYSCTL_PHYSCAP_hap XEN_SYSCTL_PHYSCAP_shadow
+        XEN_SYSCTL_PHYSCAP_iommu_hap_pt_share XEN_SYSCTL_PHYSCAP_vmtrace XEN_SYSCTL_PHYSCAP_vpmu
+        XEN_SYSCTL_PHYSCAP_gnttab_v1 XEN_SYSCTL_PHYSCAP_gnttab_v2 XEN_SYSCTL_CPUPOOL_OP_INFO
+        XEN_SYSCTL_CPUPOOL_OP_FREEINFO XEN_SYSCTL_SCHEDOP_putinfo XEN_SYSCTL_SCHEDOP_getinfo
+        XEN_SYSCTL_cpu_policy_raw XEN_SYSCTL_cpu_policy_host XEN_SYSCTL_cpu_policy_pv_max
+        XEN_SYSCTL_cpu_policy_hvm_max XEN_SYSCTL_cpu_policy_pv_default
+        XEN_SYSCTL_cpu_policy_hvm_default XEN_INVALID_CORE_ID XEN_INVALID_SOCKET_ID
+        XEN_INVALID_NODE_ID
+    }
+    layouts! { checks;
+        XenDomctl = "struct xen_domctl" { cmd interface_version domain _pad }
+        XenctlBitmap = "struct xenctl_bitmap" { bitmap nr_bits }
+        XenArchDomainconfig = "struct xen_arch_domainconfig" { emulation_flags misc_flags }
+        XenDomctlCreatedomain = "struct xen_domctl_createdomain" { ssidref handle flags iommu_opts max_vcpus max_evtchn_port max_grant_frames max_maptrack_frames grant_opts vmtrace_size cpupool_id arch }
+        XenDomctlGetdomaininfo = "struct xen_domctl_getdomaininfo" { domain pad1 flags tot_pages max_pages outstanding_pages shr_pages paged_pages shared_info_frame cpu_time nr_online_vcpus max_vcpu_id ssidref handle cpupool gpaddr_bits pad2 arch_config }
+        XenDomctlGetpageframeinfo3 = "struct xen_domctl_getpageframeinfo3" { num array }
+        XenDomctlNodeaffinity = "struct xen_domctl_nodeaffinity" { nodemap }
+        XenDomctlVcpuaffinity = "struct xen_domctl_vcpuaffinity" { vcpu flags cpumap_hard cpumap_soft }
+        XenDomctlShadowOp = "struct xen_domctl_shadow_op" { op mode mb dirty_bitmap pages stats }
+        XenDomctlMaxMem = "struct xen_domctl_max_mem" { max_memkb }
+        XenDomctlVcpucontext = "struct xen_domctl_vcpucontext" { vcpu ctxt }
+        XenDomctlGetvcpuinfo = "struct xen_domctl_getvcpuinfo" { vcpu online blocked running cpu_time cpu }
+        XenDomctlMaxVcpus = "struct xen_domctl_max_vcpus" { max }
+        XenDomctlSchedCredit2 = "struct xen_domctl_sched_credit2" { weight cap }
+        XenDomctlSchedulerOp = "struct xen_domctl_scheduler_op" { sched_id cmd credit2 = "u.credit2" }
+        XenDomctlSetdomainhandle = "struct xen_domctl_setdomainhandle" { handle }
+        XenDomctlHypercallInit = "struct xen_domctl_hypercall_init" { gmfn }
+        XenDomctlSettimeoffset = "struct xen_domctl_settimeoffset" { time_offset_seconds }
+        XenDomctlHvmcontext = "struct xen_domctl_hvmcontext" { size buffer }
+        XenDomctlAddressSize = "struct xen_domctl_address_size" { size }
+        XenDomctlSendtrigger = "struct xen_domctl_sendtrigger" { trigger vcpu }
+        XenDomctlTscInfo = "struct xen_domctl_tsc_info" { tsc_mode gtsc_khz incarnation pad elapsed_nsec }
+        XenDomctlCpuPolicy = "struct xen_domctl_cpu_policy" { nr_leaves nr_msrs leaves msrs err_leaf err_subleaf err_msr }
+        XenDomctlPagingMempool = "struct xen_domctl_paging_mempool" { size }
+        XenDomctlVnuma = "struct xen_domctl_vnuma" { nr_vnodes nr_vmemranges nr_vcpus pad vdistance vcpu_to_vnode vnode_to_pnode vmemrange }
+        XenSysctl = "struct xen_sysctl" { cmd interface_version }
+        XenSysctlReadconsole = "struct xen_sysctl_readconsole" { clear incremental index buffer count }
+        XenSysctlPhysinfo = "struct xen_sysctl_physinfo" { threads_per_core cores_per_socket nr_cpus max_cpu_id nr_nodes max_node_id cpu_khz capabilities arch_capabilities pad total_pages free_pages scrub_pages outstanding_pages max_mfn hw_cap }
+        XenSysctlSchedId = "struct xen_sysctl_sched_id" { sched_id }
+        XenSysctlGetdomaininfolist = "struct xen_sysctl_getdomaininfolist" { first_domain max_domains buffer num_domains }
+        XenSysctlDebugKeys = "struct xen_sysctl_debug_keys" { keys nr_keys }
+        XenSysctlGetcpuinfo = "struct xen_sysctl_getcpuinfo" { max_cpus info nr_cpus }
+        XenSysctlCputopo = "struct xen_sysctl_cputopo" { core socket node }
+        XenSysctlCputopoinfo = "struct xen_sysctl_cputopoinfo" { num_cpus cputopo }
+        XenSysctlMeminfo = "struct xen_sysctl_meminfo" { memsize memfree }
+        XenSysctlNumainfo = "struct xen_sysctl_numainfo" { num_nodes meminfo distance }
+        XenSysctlCpupoolOp = "struct xen_sysctl_cpupool_op" { op cpupool_id sched_id domid cpu n_dom cpumap }
+        XenSysctlSchedulerOp = "struct xen_sysctl_scheduler_op" { cpupool_id sched_id cmd ratelimit_us = "u.sched_credit2.ratelimit_us" }
+        XenSysctlCpuPolicy = "struct xen_sysctl_cpu_policy" { index nr_leaves nr_msrs _rsvd leaves msrs }
+    }
 }

@@ -75,6 +75,7 @@ const INCLUDES: &str = r#"
 #include <xen/arch-x86/cpuid.h>
 #include <xen/arch-x86/hvm/start_info.h>
 #include <xen/callback.h>
+#include <xen/domctl.h>
 #include <xen/elfnote.h>
 #include <xen/errno.h>
 #include <xen/event_channel.h>
@@ -87,6 +88,7 @@ const INCLUDES: &str = r#"
 #include <xen/physdev.h>
 #include <xen/pmu.h>
 #include <xen/sched.h>
+#include <xen/sysctl.h>
 #include <xen/vcpu.h>
 #include <xen/version.h>
 #include <xen/io/blkif.h>

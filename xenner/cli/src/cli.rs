@@ -337,6 +337,16 @@ pub struct RunArgs {
     #[arg(short, long)]
     pub detach: bool,
 
+    /// Leave the domain paused before its first instruction
+    #[arg(long)]
+    pub paused: bool,
+
+    /// Read the whole specification from standard input, in JSON as domain.json has it: what other
+    /// programs use
+    #[arg(long, hide = true, conflicts_with_all = ["config", "kernel", "initrd", "append", "memory",
+        "maxmem", "vcpus", "maxvcpus", "disk", "nic", "name", "uuid"])]
+    pub spec: bool,
+
     /// What to do when the guest powers off [default: destroy]
     #[arg(long, value_name = "ACTION", value_parser = action())]
     pub on_poweroff: Option<Action>,

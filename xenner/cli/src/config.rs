@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use xt_config::{Diagnostic, Document, DomainType};
+use xt_config::effect::Target;
+use xt_config::{Diagnostic, DomainType};
 
 use crate::devices::{disk, nic};
 use crate::image;
@@ -14,7 +15,7 @@ const MAX_CONFIG: u64 = 1 << 20;
 
 /// Of the keys of a specification, those not acted on: they are warned of, like others that xl
 /// knows.
-const IDLE: [&str; 6] = [
+pub const IDLE: [&str; 6] = [
     "on_soft_reset",
     "max_grant_frames",
     "max_maptrack_frames",
@@ -68,25 +69,51 @@ fn read(
     };
     let keys = xt_config::keys::SPEC_KEYS.iter().copied();
     let acted_on: Vec<_> = keys.filter(needed).collect();
-    let checked = xt_config::DomainSpec::from_document(&document, &acted_on).map_err(refused)?;
+    let checked =
+        xt_config::DomainSpec::for_target(&document, &acted_on, Target::Kvm).map_err(refused)?;
     let warnings = checked.warnings.iter().map(Diagnostic::to_string).collect();
-    Ok((convert(checked.value, &document)?, warnings))
+    let spec = convert(checked.value).map_err(|error| {
+        let key = match error.key {
+            "type" if document.get("type").is_none() => "builder",
+            key => key,
+        };
+        let error = document.error_at(key, error.message, error.help);
+        StartError::Config(error.to_string())
+    })?;
+    Ok((spec, warnings))
 }
 
-fn convert(config: xt_config::DomainSpec, document: &Document) -> Result<DomainSpec, StartError> {
+/// A setting that xl knows and xenner cannot do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {message}")]
+pub struct Unusable {
+    /// The key.
+    pub key: &'static str,
+    /// What is wrong.
+    pub message: String,
+    /// What to do instead.
+    pub help: Option<String>,
+}
+
+fn unusable(key: &'static str, message: String) -> Unusable {
+    let help = None;
+    Unusable { key, message, help }
+}
+
+/// Says what `config` asks for in xenner's terms.
+///
+/// # Errors
+/// What xenner cannot do: guests other than PV, devices it has no back end for, a soft reset.
+pub fn convert(config: xt_config::DomainSpec) -> Result<DomainSpec, Unusable> {
     if config.domain_type != DomainType::Pv {
-        let key = if document.get("type").is_some() {
-            "type"
-        } else {
-            "builder"
-        };
-        let message = format!(
-            "xenner runs PV guests only, and this one is {}.",
-            config.domain_type
-        );
-        let help = "Set type = \"pv\" if the kernel has Xen PV notes.".to_owned();
-        let error = document.error_at(key, message, Some(help));
-        return Err(StartError::Config(error.to_string()));
+        return Err(Unusable {
+            key: "type",
+            message: format!(
+                "xenner runs PV guests only, and this one is {}.",
+                config.domain_type
+            ),
+            help: Some("Set type = \"pv\" if the kernel has Xen PV notes.".to_owned()),
+        });
     }
     let mut spec = DomainSpec::new(config.name);
     if let Some(uuid) = config.uuid {
@@ -102,12 +129,12 @@ fn convert(config: xt_config::DomainSpec, document: &Document) -> Result<DomainS
     spec.cpuid = config.cpuid;
     for disk in &config.disks {
         // Refused here, where the place is known.
-        disk::medium(disk).map_err(|message| refused(document, "disk", message))?;
+        disk::medium(disk).map_err(|message| unusable("disk", message))?;
     }
     spec.devices.disks = config.disks;
     for (place, vif) in (0..).zip(&config.vifs) {
         let card = nic::of_vif(vif, vif.devid.unwrap_or(place));
-        let card = card.map_err(|message| refused(document, "vif", message))?;
+        let card = card.map_err(|message| unusable("vif", message))?;
         spec.devices.nics.push(card);
     }
     let on = config.on;
@@ -120,15 +147,11 @@ fn convert(config: xt_config::DomainSpec, document: &Document) -> Result<DomainS
     ] {
         *field = convert_action(action).ok_or_else(|| {
             let message = format!("{key} can't be soft-reset here.");
-            let error = document.error_at(key, message, Some("Use restart.".to_owned()));
-            StartError::Config(error.to_string())
+            let help = Some("Use restart.".to_owned());
+            Unusable { key, message, help }
         })?;
     }
     Ok(spec)
-}
-
-fn refused(document: &Document, key: &str, message: String) -> StartError {
-    StartError::Config(document.error_at(key, message, None).to_string())
 }
 
 /// An amount beyond any limit stays beyond it.
@@ -270,6 +293,10 @@ mod tests {
     fn idle_keys_are_known_to_the_parser() {
         for key in IDLE {
             assert!(xt_config::keys::SPEC_KEYS.contains(&key), "{key}");
+        }
+        let acted_on: Vec<&str> = xt_config::effect::acted_on(Target::Kvm).collect();
+        for key in xt_config::keys::SPEC_KEYS {
+            assert_ne!(IDLE.contains(key), acted_on.contains(key), "{key}");
         }
     }
 }

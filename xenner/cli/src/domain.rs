@@ -42,6 +42,8 @@ pub struct Plan {
     pub core_dir: PathBuf,
     /// Names for the addresses in a crash report.
     pub symbols: Option<Symbols>,
+    /// Whether it waits, before its first instruction, until it is unpaused.
+    pub paused: bool,
 }
 
 /// Runs the domain `plan` describes to its end and tells the foreground. `line` connects to it,
@@ -340,8 +342,6 @@ struct House<'a> {
 /// A domain under one name: its run directory, and those who serve it.
 struct Life {
     live: Arc<Live>,
-    /// `None` once removed.
-    rundir: Option<RunDir>,
     server: Server,
     xenstore: UnixListener,
 }
@@ -353,7 +353,6 @@ impl House<'_> {
         let domain = serde_json::to_string_pretty(&spec).map_err(internal)?;
         rundir.write(DOMAIN, &domain)?;
         rundir.write(PID, &format!("{}\n", std::process::id()))?;
-        let live = Live::new(spec, self.console.clone(), self.text.clone());
         let bind = |name| {
             let path = rundir.file(name);
             UnixListener::bind(&path).map_err(|error| {
@@ -363,13 +362,13 @@ impl House<'_> {
                 Failure::new(Status::Failed, message)
             })
         };
-        let xenstore = bind(XENSTORE)?;
+        let (xenstore, control) = (bind(XENSTORE)?, bind(CONTROL)?);
         xenstore.set_nonblocking(true).map_err(internal)?;
-        let server = Server::start(bind(CONTROL)?, live.clone()).map_err(internal)?;
+        let live = Live::new(spec, self.console.clone(), self.text.clone(), rundir);
+        let server = Server::start(control, live.clone()).map_err(internal)?;
         self.family.join(live.clone());
         Ok(Life {
             live,
-            rundir: Some(rundir),
             server,
             xenstore,
         })
@@ -385,7 +384,7 @@ impl House<'_> {
             let (machine, exit) = match ended {
                 Ok(ended) => ended,
                 Err(failure) => {
-                    end(&mut life, "failed");
+                    end(&life, "failed");
                     self.retire(life);
                     return Err(failure);
                 }
@@ -411,7 +410,7 @@ impl House<'_> {
                 Step::End => {
                     life.live.release();
                     drop(machine);
-                    end(&mut life, exit.word());
+                    end(&life, exit.word());
                     self.retire(life);
                     return Ok(exit);
                 }
@@ -425,7 +424,7 @@ impl House<'_> {
                     return Ok(exit);
                 }
                 Step::KeepAndRestart => {
-                    self.rename(&mut life)?;
+                    self.rename(&life)?;
                     self.keep(life, machine, &exit)?;
                     life = self.life(self.plan.base.claim(&self.plan.spec.name)?)?;
                 }
@@ -443,6 +442,10 @@ impl House<'_> {
             shelf: self.shelf.clone(),
         };
         let mut machine = self.launcher.build(&self.plan.spec, ports)?;
+        if self.plan.paused && restarts == 0 {
+            let paused = machine.control().pause();
+            paused.map_err(|error| Failure::new(Status::Failed, error.to_string()))?;
+        }
         let wanted = life.live.begin(machine.control(), restarts);
         if !wanted {
             return Ok((machine, DomainExit::Destroyed));
@@ -500,7 +503,7 @@ impl House<'_> {
     }
 
     /// Gives an ended domain a name of its own, as xl does.
-    fn rename(&self, life: &mut Life) -> Result<(), Failure> {
+    fn rename(&self, life: &Life) -> Result<(), Failure> {
         let suffix = format!("-{}", timestamp());
         let mut stem = self.plan.spec.name.clone();
         while stem.len() + suffix.len() > crate::spec::MAX_NAME {
@@ -513,17 +516,13 @@ impl House<'_> {
             }
             name = format!("{stem}{suffix}.{number}");
         }
-        if let Some(rundir) = &mut life.rundir {
-            rundir.rename(&name)?;
-        }
-        life.live.rename(&name);
-        Ok(())
+        life.live.rename(&name).map_err(internal)
     }
 
     /// Keeps an ended domain until somebody destroys it.
     fn keep(
         &mut self,
-        mut life: Life,
+        life: Life,
         machine: Box<dyn Machine>,
         exit: &DomainExit,
     ) -> Result<(), Failure> {
@@ -533,7 +532,7 @@ impl House<'_> {
         };
         let name = life.live.name();
         // Before anybody hears of it and asks.
-        life.live.keep(state);
+        life.live.keep(state, exit.word());
         self.notice(format!(
             "Domain {name} is kept for inspection until: xenner destroy {name}"
         ));
@@ -542,7 +541,7 @@ impl House<'_> {
             life.live.await_stop();
             life.live.release();
             drop(machine);
-            end(&mut life, word);
+            end(&life, word);
             life
         };
         let thread = thread::Builder::new()
@@ -575,8 +574,7 @@ impl House<'_> {
 const CLIENT_TIME: Duration = Duration::from_secs(1);
 
 /// Removes what shows that the domain was there, then tells who waits for that.
-fn end(life: &mut Life, reason: &str) {
-    life.rundir = None;
+fn end(life: &Life, reason: &str) {
     life.live.over(reason);
 }
 

@@ -20,7 +20,6 @@ pub mod crash;
 pub mod devices;
 pub mod docs;
 pub mod domain;
-pub mod dumpcore;
 pub mod front;
 pub mod image;
 pub mod kallsyms;
@@ -40,3 +39,5 @@ pub mod symbols;
 #[allow(unsafe_code, reason = "the only module with unsafe code")]
 mod sys;
 pub mod top;
+
+pub use xt_corefile as dumpcore;

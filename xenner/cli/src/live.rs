@@ -10,7 +10,8 @@ use crate::control::{Ended, Info};
 use crate::devices::desk::Desk;
 use crate::dumpcore;
 use crate::machine::{Control, ControlError, RunState, ShutdownRequest, Stats};
-use crate::spec::DomainSpec;
+use crate::rundir::{self, RunDir};
+use crate::spec::{self, DomainSpec};
 
 /// A domain shared by the threads that run it and those that serve it.
 pub struct Live {
@@ -27,6 +28,8 @@ struct State {
     phase: Phase,
     started: (SystemTime, Instant),
     restarts: u32,
+    /// Its run directory, until it is gone.
+    rundir: Option<RunDir>,
     /// Somebody wants it gone: no restart, no preserving.
     stop: bool,
 }
@@ -47,7 +50,12 @@ fn not_now() -> ControlError {
 
 impl Live {
     /// A domain about to be built. `console_text` says in a few words where its console is.
-    pub fn new(spec: DomainSpec, console: Arc<Console>, console_text: String) -> Arc<Live> {
+    pub fn new(
+        spec: DomainSpec,
+        console: Arc<Console>,
+        console_text: String,
+        rundir: RunDir,
+    ) -> Arc<Live> {
         Arc::new(Live {
             console,
             console_text,
@@ -57,6 +65,7 @@ impl Live {
                 phase: Phase::Active,
                 started: (SystemTime::now(), Instant::now()),
                 restarts: 0,
+                rundir: Some(rundir),
                 stop: false,
             }),
             changed: Condvar::new(),
@@ -82,9 +91,14 @@ impl Live {
         self.lock().control = None;
     }
 
-    /// The ended machine is kept from now on.
-    pub fn keep(&self, run_state: RunState) {
-        self.lock().phase = Phase::Kept(run_state);
+    /// The ended machine is kept from now on; `word` says how it ended.
+    pub fn keep(&self, run_state: RunState, word: &str) {
+        let mut state = self.lock();
+        state.phase = Phase::Kept(run_state);
+        if let Some(rundir) = &state.rundir {
+            // For those who watch the folder; who asks the socket is told anyway.
+            let _ = rundir.write(rundir::ENDED, &format!("{word}\n"));
+        }
     }
 
     /// Waits until somebody destroys it.
@@ -102,6 +116,8 @@ impl Live {
     pub fn over(&self, reason: &str) {
         let mut state = self.lock();
         state.control = None;
+        // Before anybody hears of it and takes the name.
+        state.rundir = None;
         state.phase = Phase::Over(Ended {
             reason: reason.to_owned(),
         });
@@ -127,9 +143,15 @@ impl Live {
         self.lock().stop
     }
 
-    /// Gives it another name.
-    pub fn rename(&self, name: &str) {
-        self.lock().spec.name = name.to_owned();
+    /// Gives it another name, which must be free.
+    pub fn rename(&self, name: &str) -> Result<(), ControlError> {
+        let refused = |error: &dyn std::fmt::Display| ControlError(error.to_string());
+        spec::check_name(name).map_err(|error| refused(&error))?;
+        let mut state = self.lock();
+        let rundir = state.rundir.as_mut().ok_or_else(not_now)?;
+        rundir.rename(name).map_err(|error| refused(&error))?;
+        state.spec.name = name.to_owned();
+        Ok(())
     }
 
     /// Its name.
@@ -210,15 +232,19 @@ impl Live {
         Ok(stats)
     }
 
-    /// The domain in a few words.
-    pub fn info(&self) -> Info {
+    /// The domain in a few words, unless it is gone.
+    pub fn info(&self) -> Result<Info, ControlError> {
         let stats = self.stats().ok();
         let state = self.lock();
+        let Some(rundir) = &state.rundir else {
+            return Err(ControlError("The domain is gone".into()));
+        };
         let (started, since) = state.started;
         let (memory, maxmem) = (state.spec.memory.pages(), state.spec.maxmem.pages());
         let pages_per_mib = 256;
-        Info {
+        Ok(Info {
             name: state.spec.name.clone(),
+            id: rundir.id(),
             uuid: state.spec.uuid,
             pid: std::process::id(),
             state: stats.as_ref().map(|stats| stats.state).unwrap_or_default(),
@@ -235,7 +261,7 @@ impl Live {
             restarts: state.restarts,
             kernel: state.spec.kernel.to_string(),
             console: self.console_text.clone(),
-        }
+        })
     }
 
     /// Writes a core file to `file`, holding the domain still meanwhile.

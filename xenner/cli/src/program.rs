@@ -210,6 +210,7 @@ fn plan(arguments: &RunArgs, base: Base) -> Result<Plan, Failure> {
         sandbox: arguments.sandbox,
         core_dir,
         symbols,
+        paused: arguments.paused,
     })
 }
 
@@ -238,6 +239,7 @@ fn default_core_dir() -> PathBuf {
 
 fn resolve(arguments: &RunArgs) -> Result<DomainSpec, Failure> {
     let mut spec = match &arguments.config {
+        None if arguments.spec => read_spec()?,
         None => DomainSpec::new(format!("guest-{}", std::process::id())),
         Some(path) => {
             let given = Given {
@@ -255,6 +257,14 @@ fn resolve(arguments: &RunArgs) -> Result<DomainSpec, Failure> {
     spec.check()
         .map_err(|error| Failure::new(Status::Config, error.to_string()))?;
     Ok(spec)
+}
+
+/// What another program wants to run.
+fn read_spec() -> Result<DomainSpec, Failure> {
+    serde_json::from_reader(io::stdin().lock()).map_err(|error| {
+        let message = format!("Standard input has no specification: {error}");
+        Failure::new(Status::Usage, message)
+    })
 }
 
 /// Applies the options.
@@ -553,7 +563,7 @@ fn console(base: &Base, arguments: &ConsoleArgs) -> Result<Status, Failure> {
     let signals = console_signals().map_err(|errno| failed(errno.into()))?;
     let connection = connect(base, &arguments.name)?;
     let (attached, early, stream) = connection.attach(!arguments.watch)?;
-    let mut relay = Relay::new(Some(stream)).map_err(failed)?;
+    let mut relay = Relay::new(Some(stream.into())).map_err(failed)?;
     if !arguments.watch && !attached.keyboard {
         relay.say("xenner: Somebody else has the keyboard; this console only shows");
     }

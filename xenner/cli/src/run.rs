@@ -136,7 +136,7 @@ impl<'a> Front<'a> {
         foreground: &'a Foreground,
     ) -> Result<Front<'a>, Failure> {
         let sender = line.sender().map_err(internal)?;
-        let relay = Relay::new(terminal).map_err(|error| {
+        let relay = Relay::new(terminal.map(Into::into)).map_err(|error| {
             Failure::new(Status::Console, format!("Cannot use the terminal: {error}"))
         })?;
         let report = serde_json::Map::new();

@@ -4,7 +4,7 @@
 //! however that ends, so a crash leaves at most a folder that the next command sweeps away.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -23,6 +23,14 @@ pub const CONSOLE: &str = "console";
 pub const PID: &str = "pid";
 /// What the domain was built from.
 pub const DOMAIN: &str = "domain.json";
+/// The domain's number on this host.
+pub const ID: &str = "id";
+/// How a domain ended that is kept, in a word; only of those.
+pub const ENDED: &str = "ended";
+/// The number given last, in the folder of all run directories.
+const LAST_ID: &str = ".last-id";
+/// Numbers from here on mean something else to Xen (`DOMID_FIRST_RESERVED`).
+const FIRST_RESERVED_ID: u16 = 0x7ff0;
 
 /// What can go wrong with run directories.
 #[derive(Debug, thiserror::Error)]
@@ -124,12 +132,17 @@ impl Base {
             }
             match try_lock(&path).map_err(RunDirError::io("lock", &path))? {
                 Lock::Taken(lock) => {
+                    empty(&path);
+                    let id = self
+                        .next_id()
+                        .map_err(RunDirError::io("number a domain in", &self.0))?;
                     let dir = RunDir {
                         base: self.clone(),
                         name: name.to_owned(),
+                        id,
                         _lock: lock,
                     };
-                    empty(&path);
+                    dir.write(ID, &format!("{id}\n"))?;
                     return Ok(dir);
                 }
                 Lock::Busy => {
@@ -155,7 +168,41 @@ impl Base {
         }
     }
 
-    fn create(&self) -> Result<(), RunDirError> {
+    /// A number that no domain has: the one after that given last, as on Xen.
+    fn next_id(&self) -> io::Result<u16> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let file = options.mode(0o600).open(self.0.join(LAST_ID))?;
+        let mut file = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        let mut id: u16 = text.trim().parse().unwrap_or(0);
+        let taken = self.ids();
+        loop {
+            id = if id + 1 < FIRST_RESERVED_ID {
+                id + 1
+            } else {
+                1
+            };
+            if !taken.contains(&id) {
+                break;
+            }
+        }
+        file.set_len(0)?;
+        file.rewind()?;
+        file.write_all(format!("{id}\n").as_bytes())?;
+        Ok(id)
+    }
+
+    /// The numbers in every run directory, whether its domain runs or not.
+    fn ids(&self) -> Vec<u16> {
+        let entries = fs::read_dir(&self.0).into_iter().flatten().flatten();
+        let texts = entries.filter_map(|entry| fs::read_to_string(entry.path().join(ID)).ok());
+        texts.filter_map(|text| text.trim().parse().ok()).collect()
+    }
+
+    /// Makes the folder, and makes sure that nobody else can write there.
+    pub fn create(&self) -> Result<(), RunDirError> {
         let mut builder = DirBuilder::new();
         builder
             .recursive(true)
@@ -205,6 +252,7 @@ impl Base {
 pub struct RunDir {
     base: Base,
     name: String,
+    id: u16,
     _lock: Flock<File>,
 }
 
@@ -212,6 +260,11 @@ impl RunDir {
     /// The folder.
     pub fn path(&self) -> PathBuf {
         self.base.of(&self.name)
+    }
+
+    /// The domain's number on this host.
+    pub fn id(&self) -> u16 {
+        self.id
     }
 
     /// The place of one of its files.
@@ -345,9 +398,22 @@ mod tests {
         let new = base.claim("web").unwrap();
         assert_eq!(base.names().unwrap(), ["web", "web-1"]);
         assert!(base.claim("web-1").is_err());
+        assert_ne!(old.id(), new.id());
         drop(old);
         assert_eq!(base.names().unwrap(), ["web"]);
         drop(new);
+    }
+
+    #[test]
+    fn numbers_go_on_and_come_back() {
+        let (_dir, base) = base();
+        assert_eq!(base.claim("a").unwrap().id(), 1);
+        let kept = base.claim("b").unwrap();
+        assert_eq!(kept.id(), 2);
+        fs::write(base.path().join(LAST_ID), "32751\n").unwrap();
+        assert_eq!(base.claim("c").unwrap().id(), 1);
+        let next = base.claim("d").unwrap();
+        assert_eq!(next.id(), 3, "2 is taken");
     }
 
     #[test]

@@ -143,7 +143,7 @@ fn allow_list(role: Role, action: SeccompAction) -> Result<BpfProgram, seccompil
         Role::Vcpu => &[COMMON, OPEN],
         Role::Console => &[COMMON, OPEN, SOCKET, THREADS],
         Role::Xenstore => &[COMMON, OPEN, SOCKET, XENSTORE],
-        Role::Control => &[COMMON, OPEN, SOCKET, THREADS, FILE_IO],
+        Role::Control => &[COMMON, OPEN, SOCKET, THREADS, FILE_IO, RENAME],
         Role::Devices => &[
             COMMON,
             OPEN,
@@ -196,6 +196,19 @@ fn allow_list(role: Role, action: SeccompAction) -> Result<BpfProgram, seccompil
         let only = condition(1, SeccompCmpArgLen::Dword, only, UNREGISTER_FILES)?;
         let only = vec![SeccompRule::new(vec![only])?];
         rules.insert(libc::SYS_io_uring_register, only);
+    }
+    if matches!(
+        role,
+        Role::Supervisor | Role::Devices | Role::Block | Role::Net
+    ) {
+        // Between the two policies of ordinary threads.
+        let policies = [libc::SCHED_OTHER, libc::SCHED_BATCH].map(|policy| {
+            let equal = SeccompCmpOp::Eq;
+            let equal = condition(1, SeccompCmpArgLen::Dword, equal, policy as u64)?;
+            SeccompRule::new(vec![equal])
+        });
+        let policies = policies.into_iter().collect::<Result<_, _>>()?;
+        rules.insert(libc::SYS_sched_setscheduler, policies);
     }
     if role == Role::Supervisor {
         let unix = SeccompCmpOp::Eq;
@@ -329,6 +342,9 @@ const XENSTORE: &[libc::c_long] = &[libc::SYS_geteuid, libc::SYS_socketpair];
 /// Starting threads. `clone3` passes its flags in memory, where no filter sees them; `fork` in that
 /// disguise gains nothing, since a child inherits the filter.
 const THREADS: &[libc::c_long] = &[libc::SYS_clone, libc::SYS_clone3];
+
+/// A domain that gets another name: Landlock leaves nothing but run directories to be renamed.
+const RENAME: &[libc::c_long] = &[libc::SYS_rename];
 
 /// Files that are open already.
 const FILE_IO: &[libc::c_long] = &[

@@ -311,6 +311,9 @@ pub struct DomainSpec {
     /// Its disks and network cards.
     #[serde(default)]
     pub devices: DeviceSpecs,
+    /// What it was made from, kept for whoever made it: `xt` its own specification.
+    #[serde(default)]
+    pub origin: serde_json::Value,
 }
 
 impl DomainSpec {
@@ -329,6 +332,7 @@ impl DomainSpec {
             cpuid: CpuidSpec::default(),
             actions: Actions::default(),
             devices: DeviceSpecs::default(),
+            origin: serde_json::Value::Null,
         }
     }
 

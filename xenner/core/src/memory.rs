@@ -77,6 +77,7 @@ pub fn is_owned<M: Machine>(m: &M, d: &Domain, mfn: Mfn) -> bool {
 }
 
 /// The same from a configuration, as the host has one.
+#[inline]
 pub fn frame_is_owned<M: Physical>(m: &M, config: &Config, mfn: Mfn) -> bool {
     mfn.0 >= config.ram_base.0
         && mfn.0 - config.ram_base.0 < config.ram_pages

@@ -254,7 +254,11 @@ fn driver(shelf: &Shelf, id: &DeviceId, vcpus: usize) -> Option<Box<dyn Driver<K
         Backing::Medium(_) => {
             let shelf = shelf.clone();
             let open = move |_: &Nodes| Ok(shelf.medium(&key)?.map(OnDisk));
-            let mut settings = Settings::default();
+            let mut settings = Settings {
+                // Mapping is a look-up. A front end that keeps its grants copies all data instead.
+                persistent_grants: 0,
+                ..Settings::default()
+            };
             settings.max_queues = settings.max_queues.min(vcpus as u32).max(1);
             Some(Box::new(VbdDriver::new(
                 id.clone(),

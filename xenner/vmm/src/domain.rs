@@ -142,7 +142,7 @@ impl Vmm {
         let mut memory = Memory::new(spec.nr_pages, spec.max_pages, heap_pages, huge)?;
         memory.fill_m2p()?;
         let shared_info = Mfn(HEAP_BASE >> 12);
-        let image = build_kernel(&kernel, &spec, &mut memory, shared_info)?;
+        let image = build_kernel(&kernel, &spec, &mut memory, shared_info, kind)?;
         let machine = Machine::new(&memory, spec.cpuid.clone())?;
 
         let inside = match kind {
@@ -502,8 +502,9 @@ fn tsc_scale(tsc_khz: u32) -> (u32, i8) {
     (((1_000_000_000u64 << 32) / ticks_per_second) as u32, shift)
 }
 
-/// The hypercall page: 32 bytes a call, as Xen fills it for PV guests.
-fn hypercall_page() -> Vec<u8> {
+/// The hypercall page: 32 bytes a call, as Xen fills it for PV guests, but for
+/// the one that need not always leave ring 3 where ring 0 is slow.
+fn hypercall_page(kind: Kind) -> Vec<u8> {
     let mut page = vec![0xcc; PAGE_SIZE];
     for (nr, slot) in page.chunks_exact_mut(32).enumerate() {
         let nr = nr as u8;
@@ -515,6 +516,9 @@ fn hypercall_page() -> Vec<u8> {
             // push rcx; push r11; push rax; mov eax, nr; syscall
             code = vec![0x51, 0x41, 0x53, 0x50, 0xb8, nr, 0, 0, 0, 0x0f, 0x05];
         }
+        if kind == Kind::PageTable && u64::from(nr) == xen_sys::hypercall::__HYPERVISOR_vcpu_op {
+            code = outside::ring3::vcpu_op_entry();
+        }
         slot[..code.len()].copy_from_slice(&code);
     }
     page
@@ -525,6 +529,7 @@ fn build_kernel(
     spec: &DomainSpec,
     memory: &mut Memory,
     shared_info: Mfn,
+    kind: Kind,
 ) -> Result<PvImage, VmmError> {
     let image = kernel.build(
         memory,
@@ -539,7 +544,7 @@ fn build_kernel(
         },
     )?;
     if let Some(page) = image.hypercall_page {
-        memory.write(page.addr(), &hypercall_page())?;
+        memory.write(page.addr(), &hypercall_page(kind))?;
     }
     Ok(image)
 }

@@ -370,4 +370,19 @@ impl HostChannel for Channel {
         };
         (self.ports.confine)(role);
     }
+
+    /// By `SCHED_BATCH` a thread that is woken does not take the processor from another. Where one
+    /// is idle, nothing changes.
+    fn be_patient(&self, patient: bool) {
+        let policy = match patient {
+            true => libc::SCHED_BATCH,
+            false => libc::SCHED_OTHER,
+        };
+        let none = libc::sched_param { sched_priority: 0 };
+        // SAFETY: it reads the structure; 0 is the calling thread.
+        if unsafe { libc::sched_setscheduler(0, policy, &none) } != 0 {
+            // All is right without, only slower.
+            tracing::debug!(error = %io::Error::last_os_error(), "The scheduling policy stays");
+        }
+    }
 }

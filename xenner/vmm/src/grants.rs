@@ -118,6 +118,7 @@ unsafe impl<M: HostMemory> Send for GrantedPage<M> {}
 unsafe impl<M: HostMemory> Sync for GrantedPage<M> {}
 
 impl<M: HostMemory> GrantedPage<M> {
+    #[inline]
     fn raw(&self) -> RawPage<'_> {
         // SAFETY: by the contract of `HostMemory` the page is mapped while `self.table` lives, and
         // there are no references to it; pages are aligned.
@@ -140,28 +141,34 @@ impl<M: HostMemory> Drop for GrantedPage<M> {
 }
 
 impl<M: HostMemory> SharedPage for GrantedPage<M> {
+    #[inline]
     fn len(&self) -> usize {
         PAGE_SIZE
     }
 
+    #[inline]
     fn load_u32(&self, offset: usize) -> u32 {
         self.raw().load_u32(offset)
     }
 
+    #[inline]
     fn store_u32(&self, offset: usize, value: u32) {
         self.raw().store_u32(offset, value);
     }
 
+    #[inline]
     fn read(&self, offset: usize, to: &mut [u8]) {
         self.raw().read(offset, to);
     }
 
+    #[inline]
     fn write(&self, offset: usize, from: &[u8]) {
         self.raw().write(offset, from);
     }
 }
 
 impl<M: HostMemory> HostPage for GrantedPage<M> {
+    #[inline]
     fn as_ptr(&self) -> NonNull<u8> {
         self.base
     }

@@ -336,10 +336,12 @@ fn outside_tables(sregs: &mut kvm_sregs, id: usize) {
     (sregs.idt.base, sregs.idt.limit) = (IDT_BASE, 0xfff);
     (sregs.gdt.base, sregs.gdt.limit) = (GDT_BASE, 0xfff);
     (sregs.tr.base, sregs.tr.selector) = (Ring0::tss(id), TSS);
+    sregs.tr.limit = TSS_LIMIT;
 }
 
 fn set_outside_msrs(vcpu: &VcpuFd) -> Result<(), KvmError> {
-    use crate::outside::ring0::*;
+    use crate::outside::ring0::{RING0_CS, USER_CS};
+    use crate::outside::ring3::SYSCALL_TARGET;
     let star = u64::from(USER_CS - 0x10) << 48 | u64::from(RING0_CS) << 32;
     let entries = [
         (0xc000_0081, star),

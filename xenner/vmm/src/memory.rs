@@ -3,16 +3,17 @@
 //! Three regions of guest-physical memory, all of them sparse: the emulator
 //! with the hypervisor's heap, the machine-to-physical table, and the domain's
 //! own memory from 4 GiB on. The host copies; it never makes a reference to
-//! what a guest may change.
+//! what a guest may change, but to atomics.
 
-use std::ops::Range;
+mod mapping;
+mod span;
+
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use vm_memory::{
-    AtomicInteger, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion,
-    GuestRegionMmap, MmapRegion, VolatileMemory,
+    Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
 };
 use xen_sys::addr::{Maddr, Mfn, PAGE_SIZE, Pfn, Vaddr};
 use xenner_core::Physical;
@@ -21,6 +22,8 @@ use xenner_core::mmu::pte;
 use xt_builder::MemoryError;
 
 use crate::grants::HostMemory;
+use mapping::Mapping;
+use span::{Span, Word};
 
 /// Memory could not be had or reached.
 #[derive(Debug, thiserror::Error)]
@@ -41,13 +44,26 @@ pub enum MemError {
         /// Why not.
         source: vm_memory::GuestMemoryError,
     },
+    /// An address where no such word can be: outside the memory, or not aligned.
+    #[error("Guest-physical address {at:#x} is no place for a word of {size} bytes.")]
+    Word {
+        /// Where.
+        at: u64,
+        /// Its bytes.
+        size: usize,
+    },
 }
+
+const REGIONS: usize = 3;
 
 /// The memory of one virtual machine; clones share it.
 #[derive(Clone, Debug)]
 pub struct Memory {
+    /// The regions of `map`, in its order. Words are looked at in the first of all, where the
+    /// hypervisor's heap is with the grant table; pages are the domain's, in the last.
+    spans: [Span; REGIONS],
     map: Arc<GuestMemoryMmap<()>>,
-    /// What `map` lies in, given back after it.
+    /// What `map` and `spans` lie in, given back after them.
     _mappings: Arc<Vec<Mapping>>,
     /// Frames the domain starts with.
     nr_pages: u64,
@@ -56,68 +72,6 @@ pub struct Memory {
     /// Frames there are.
     ram_pages: u64,
     heap_pages: u64,
-}
-
-/// Address space of this process that guest memory lies in.
-#[derive(Debug)]
-struct Mapping {
-    start: *mut libc::c_void,
-    length: usize,
-}
-
-// SAFETY: it is a range of addresses, unmapped once by whoever drops it.
-unsafe impl Send for Mapping {}
-// SAFETY: as above.
-unsafe impl Sync for Mapping {}
-
-impl Mapping {
-    /// A region of guest memory whose host addresses are congruent to the
-    /// guest's modulo 2 MiB: only then does KVM map huge pages as such, which
-    /// spares the guest 511 of 512 exits at first touch, and TLB misses ever
-    /// after. `huge` is the part of it that will be full.
-    fn region(
-        start: GuestAddress,
-        size: usize,
-        huge: Range<usize>,
-    ) -> Result<(GuestRegionMmap<()>, Self), std::io::Error> {
-        const HUGE: usize = 2 << 20;
-        let (protection, flags) = (
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-        );
-        let length = size + HUGE;
-        // SAFETY: a new mapping where the system likes.
-        let base = unsafe { libc::mmap(std::ptr::null_mut(), length, protection, flags, -1, 0) };
-        if base == libc::MAP_FAILED {
-            return Err(std::io::Error::last_os_error());
-        }
-        let mapping = Self {
-            start: base,
-            length,
-        };
-        let skip = (start.0 as usize).wrapping_sub(base as usize) % HUGE;
-        // SAFETY: `skip` is less than the slack, so that `size` bytes remain,
-        // and `huge` lies in them; the mapping lives as long as `Memory`.
-        // Advice may be refused.
-        let region = unsafe {
-            let at = base.byte_add(skip);
-            if !huge.is_empty() {
-                libc::madvise(at.byte_add(huge.start), huge.len(), libc::MADV_HUGEPAGE);
-            }
-            MmapRegion::build_raw(at.cast(), size, protection, flags)
-        };
-        let region = region.map_err(std::io::Error::other)?;
-        let region = GuestRegionMmap::new(region, start)
-            .ok_or_else(|| std::io::Error::other("it ends beyond the address space"))?;
-        Ok((region, mapping))
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: it was mapped by `region`, and nothing refers to it any more.
-        unsafe { libc::munmap(self.start, self.length) };
-    }
 }
 
 /// Frames to have for a domain that may own `max_pages`. The rest is what
@@ -151,7 +105,7 @@ impl Memory {
         // Only the entries of real frames are written, a few pages for a small
         // domain, and few of the hypervisor's own.
         let entries = RAM_BASE / page * 8..(RAM_BASE / page + max_pages) * 8 / HUGE * HUGE;
-        let ranges = [
+        let ranges: [_; REGIONS] = [
             (GuestAddress(IMAGE_BASE), first, 0..0),
             (GuestAddress(M2P_BASE), m2p, entries),
             (
@@ -173,7 +127,15 @@ impl Memory {
         }
         let map = GuestMemoryMmap::from_regions(regions)
             .map_err(|error| reserve(std::io::Error::other(error)))?;
+        let span = |region: &GuestRegionMmap<()>| {
+            let host = NonNull::new(region.as_ptr()).expect("a mapping is not at 0");
+            // SAFETY: mapped as long as `_mappings`, which every copy of the spans goes with;
+            // whatever accesses it does so through `Memory` or what it hands out.
+            unsafe { Span::new(region.start_addr().0, region.len(), host) }
+        };
+        let spans: Vec<_> = map.iter().map(span).collect();
         Ok(Self {
+            spans: spans.try_into().expect("a span for each range"),
             map: Arc::new(map),
             _mappings: Arc::new(mappings),
             nr_pages,
@@ -233,71 +195,62 @@ impl Memory {
     /// Loads an aligned word.
     ///
     /// # Errors
-    /// [`MemError::Access`].
-    pub fn load<T: vm_memory::AtomicAccess>(&self, at: Maddr) -> Result<T, MemError> {
-        self.map
-            .load(GuestAddress(at.0), Ordering::Acquire)
-            .map_err(|source| MemError::Access { at: at.0, source })
+    /// [`MemError::Word`].
+    #[inline]
+    pub fn load<T: Word>(&self, at: Maddr) -> Result<T, MemError> {
+        self.atomic::<T, _>(at, T::load)
     }
 
     /// Stores an aligned word.
     ///
     /// # Errors
-    /// [`MemError::Access`].
-    pub fn store<T: vm_memory::AtomicAccess>(&self, at: Maddr, value: T) -> Result<(), MemError> {
-        self.map
-            .store(value, GuestAddress(at.0), Ordering::Release)
-            .map_err(|source| MemError::Access { at: at.0, source })
+    /// [`MemError::Word`].
+    #[inline]
+    pub fn store<T: Word>(&self, at: Maddr, value: T) -> Result<(), MemError> {
+        self.atomic::<T, _>(at, |word| value.store(word))
     }
 
     /// Calls `f` with the atomic at `at`.
-    fn atomic<A: AtomicInteger, R>(
+    #[inline]
+    fn atomic<W: Word, R>(
         &self,
         at: Maddr,
-        f: impl FnOnce(&A) -> R,
+        f: impl FnOnce(&W::Atomic) -> R,
     ) -> Result<R, MemError> {
-        let slice = self
-            .map
-            .get_slice(GuestAddress(at.0), size_of::<A>())
-            .map_err(|source| MemError::Access { at: at.0, source })?;
-        let word = slice
-            .get_atomic_ref::<A>(0)
-            .map_err(|error| MemError::Access {
-                at: at.0,
-                source: error.into(),
-            })?;
-        Ok(f(word))
+        let word = self.spans.iter().find_map(|span| span.atomic::<W>(at.0));
+        word.map(f).ok_or(MemError::Word {
+            at: at.0,
+            size: size_of::<W>(),
+        })
     }
 
     /// Atomically sets bits of an aligned word, returns the word before.
     ///
     /// # Errors
-    /// [`MemError::Access`].
+    /// [`MemError::Word`].
     pub fn fetch_or(&self, at: Maddr, bits: u64) -> Result<u64, MemError> {
-        self.atomic(at, |word: &AtomicU64| word.fetch_or(bits, Ordering::SeqCst))
+        self.atomic::<u64, _>(at, |word| word.fetch_or(bits, Ordering::SeqCst))
     }
 
     /// Atomically clears the bits not in `bits`, returns the word before.
     ///
     /// # Errors
-    /// [`MemError::Access`].
+    /// [`MemError::Word`].
     pub fn fetch_and(&self, at: Maddr, bits: u64) -> Result<u64, MemError> {
-        self.atomic(at, |word: &AtomicU64| {
-            word.fetch_and(bits, Ordering::SeqCst)
-        })
+        self.atomic::<u64, _>(at, |word| word.fetch_and(bits, Ordering::SeqCst))
     }
 
     /// Atomically replaces `old` by `new`; the inner result holds what was found.
     ///
     /// # Errors
-    /// [`MemError::Access`].
+    /// [`MemError::Word`].
     pub fn compare_exchange64(
         &self,
         at: Maddr,
         old: u64,
         new: u64,
     ) -> Result<Result<u64, u64>, MemError> {
-        self.atomic(at, |word: &AtomicU64| {
+        self.atomic::<u64, _>(at, |word| {
             word.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst)
         })
     }
@@ -305,14 +258,14 @@ impl Memory {
     /// The same on 32 bits.
     ///
     /// # Errors
-    /// [`MemError::Access`].
+    /// [`MemError::Word`].
     pub fn compare_exchange32(
         &self,
         at: Maddr,
         old: u32,
         new: u32,
     ) -> Result<Result<u32, u32>, MemError> {
-        self.atomic(at, |word: &AtomicU32| {
+        self.atomic::<u32, _>(at, |word| {
             word.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst)
         })
     }
@@ -453,9 +406,9 @@ impl Physical for Memory {
 
 impl HostMemory for Memory {
     fn host_address(&self, mfn: Mfn) -> Option<NonNull<u8>> {
-        let range = GuestAddress(mfn.addr().0);
-        let slice = self.map.get_slice(range, PAGE_SIZE).ok()?;
-        NonNull::new(slice.ptr_guard_mut().as_ptr())
+        let at = mfn.0.checked_mul(PAGE_SIZE as u64)?;
+        let in_span = |span: &Span| span.host(at, PAGE_SIZE as u64);
+        self.spans.iter().rev().find_map(in_span)
     }
 }
 

@@ -87,6 +87,26 @@ impl Hole {
         tables.link_l1(self.boot_l4, va, table)
     }
 
+    /// Maps one page with the flags given, besides `PRESENT`.
+    ///
+    /// # Errors
+    /// [`MemError`].
+    pub fn map(
+        &mut self,
+        memory: &Memory,
+        va: Vaddr,
+        to: Maddr,
+        flags: u64,
+    ) -> Result<(), MemError> {
+        let mut tables = Tables {
+            memory,
+            next: self.next,
+        };
+        tables.map_page(self.boot_l4, va, to.0 | pte::PRESENT | flags)?;
+        self.next = tables.next;
+        self.read_entries(memory)
+    }
+
     fn read_entries(&mut self, memory: &Memory) -> Result<(), MemError> {
         for (index, entry) in self.entries.iter_mut().enumerate() {
             *entry = memory.load(self.boot_l4.addr().offset((256 + index as u64) * 8))?;

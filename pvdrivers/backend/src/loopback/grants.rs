@@ -52,13 +52,17 @@ impl Table {
         let Some(entry) = self.entries.get(gref.0 as usize) else {
             return false;
         };
-        let ended = entry.fetch_update(Ordering::AcqRel, Ordering::Acquire, |entry| {
-            (entry & GRANTED != 0 && entry & MAPPED == 0).then_some(0)
-        });
-        if ended.is_ok() {
-            self.free.lock().expect("no panic inside").push(gref);
+        let mut seen = entry.load(Ordering::Acquire);
+        while seen & GRANTED != 0 && seen & MAPPED == 0 {
+            match entry.compare_exchange_weak(seen, 0, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => {
+                    self.free.lock().expect("no panic inside").push(gref);
+                    return true;
+                }
+                Err(now) => seen = now,
+            }
         }
-        ended.is_ok()
+        false
     }
 
     pub(super) fn mappings(&self) -> u64 {

@@ -6,25 +6,24 @@
 //! one, and gives it to the medium; [`complete`](BlockQueue::complete) answers it. Flushes go the same
 //! way. A barrier stops the taking until it is answered ([`Barrier`]).
 
+mod answers;
+mod mapping;
+
 use std::sync::Arc;
 use std::time::Instant;
 
 use pv_backend::{Host, HostChannel};
 use pv_media::{Done, Operation, Queue, Request};
-use pv_ring::{Access, EventChannel, GrantMap, PageRun, RingError, SharedPage};
+use pv_ring::{GrantMap, PageRun, RingError};
 use xen_sys::errno::Errno;
-use xen_sys::io::blkif::{
-    BLKIF_RSP_EOPNOTSUPP, BLKIF_RSP_ERROR, BLKIF_RSP_OKAY, BlkifRequest, BlkifRequestSegment,
-    BlkifResponse,
-};
-use zerocopy::IntoBytes;
+use xen_sys::io::blkif::{BlkifRequest, BlkifRequestSegment};
 
 use super::barrier::{Barrier, Step};
 use super::buffers::Buffers;
 use super::grants::Grants;
-use super::request::{Geometry, Head, Kind, Refusal, Segments, check_discard, check_segments};
+use super::request::{Geometry, Head, Kind, Refusal, check_discard};
 use super::stats::QueueCounters;
-use crate::wire::{Abi, BackSlots, SEGMENTS_PER_INDIRECT_PAGE};
+use crate::wire::{Abi, BackSlots};
 
 /// A page that a host maps.
 pub type PageOf<H> = <<H as Host>::Grants as GrantMap>::Page;
@@ -68,8 +67,8 @@ struct Slot {
     parts: Vec<Part>,
     offset: u64,
     len: u64,
-    /// Others may be added: its segments came in the slot itself.
-    direct: bool,
+    /// Others may be added.
+    open: bool,
     started: Instant,
 }
 
@@ -89,6 +88,8 @@ pub struct BlockQueue<H: Host> {
     barrier: Option<Barrier<PageOf<H>>>,
     /// To be served once nothing is in flight.
     next_medium: Option<(Option<MediumQueue<H>>, Geometry)>,
+    /// Requests taken so far.
+    taken: u32,
     /// Requests the medium has.
     submitted: usize,
     kick: bool,
@@ -136,6 +137,7 @@ impl<H: Host> BlockQueue<H> {
             pending: None,
             barrier: None,
             next_medium: None,
+            taken: 0,
             submitted: 0,
             kick: false,
             unpublished: false,
@@ -148,6 +150,11 @@ impl<H: Host> BlockQueue<H> {
     /// Slots of the ring: the most requests there can be at a time.
     pub fn depth(&self) -> usize {
         self.ring.slots() as usize
+    }
+
+    /// Requests taken from the ring so far; wraps.
+    pub(crate) fn taken(&self) -> u32 {
+        self.taken
     }
 
     /// Requests the medium has.
@@ -163,6 +170,13 @@ impl<H: Host> BlockQueue<H> {
     /// The medium, while there is one.
     pub(crate) fn medium(&self) -> Option<&MediumQueue<H>> {
         self.medium.as_ref()
+    }
+
+    /// Clears the medium's event, which has woken the thread.
+    pub(crate) fn clear_medium(&mut self) {
+        if let Some(medium) = &mut self.medium {
+            medium.clear();
+        }
     }
 
     pub(crate) fn counters(&self) -> &QueueCounters {
@@ -239,6 +253,7 @@ impl<H: Host> BlockQueue<H> {
             match self.ring.pop() {
                 Ok(Some(request)) => {
                     let now = *now.get_or_insert_with(Instant::now);
+                    self.taken = self.taken.wrapping_add(1);
                     self.accept(&request, now, true);
                 }
                 Ok(None) => break Ok(()),
@@ -300,14 +315,14 @@ impl<H: Host> BlockQueue<H> {
             Kind::Read | Kind::Write | Kind::Unknown => {
                 let (range, mut buffers) = self.map(request, head)?;
                 let part = part(range.1);
-                if merge && !head.is_indirect() && self.continues(head.kind, range.0, &buffers) {
+                if merge && self.continues(head.kind, range.0, &buffers) {
                     self.merge(part, &mut buffers);
                     self.pool.push(buffers);
                     return Ok(());
                 }
                 self.submit_pending();
                 let tag = self.slot(head.kind, range, now, part);
-                self.slots[tag as usize].direct = merge && !head.is_indirect();
+                self.slots[tag as usize].open = merge;
                 self.pending = Some((tag, buffers));
                 if !merge {
                     self.submit_pending();
@@ -317,75 +332,11 @@ impl<H: Host> BlockQueue<H> {
         Ok(())
     }
 
-    /// Checks and maps what a request reads or writes: first byte and bytes on the disk, and the
-    /// memory.
-    fn map(&mut self, request: &BlkifRequest, head: &Head) -> Result<Mapped<PageOf<H>>, Refusal> {
-        let medium = self.geometry.medium.ok_or(Refusal::Refused)?;
-        let count = self.geometry.check_count(head)?;
-        if count == 0 {
-            // An empty barrier's sector means nothing; Linux leaves -1 there.
-            return Ok(((0, 0), Buffers::default()));
-        }
-        let mut segments = std::mem::take(&mut self.segments);
-        let result = self
-            .copy_segments(request, head, count, &mut segments)
-            .and_then(|()| check_segments(&medium, head.sector, &segments))
-            .and_then(|range| Ok((range, self.map_segments(head.kind, &segments)?)));
-        self.segments = segments;
-        result
-    }
-
-    /// The segments leave the guest's memory here, once: what the guest does to them later matters
-    /// to nobody.
-    fn copy_segments(
-        &mut self,
-        request: &BlkifRequest,
-        head: &Head,
-        count: usize,
-        to: &mut Vec<BlkifRequestSegment>,
-    ) -> Result<(), Refusal> {
-        to.clear();
-        let Segments::Indirect(_, grefs) = &head.segments else {
-            to.extend_from_slice(&request.seg[..count]);
-            return Ok(());
-        };
-        to.resize(count, BlkifRequestSegment::default());
-        for (gref, to) in grefs.iter().zip(to.chunks_mut(SEGMENTS_PER_INDIRECT_PAGE)) {
-            let page = self.grants.get(*gref, Access::Read, &self.counters);
-            let page = page.map_err(|_| Refusal::Grant)?;
-            page.page().read(0, to.as_mut_bytes());
-        }
-        Ok(())
-    }
-
-    fn map_segments(
-        &mut self,
-        kind: Kind,
-        segments: &[BlkifRequestSegment],
-    ) -> Result<Buffers<PageOf<H>>, Refusal> {
-        // The memory of a read is written to.
-        let access = match kind {
-            Kind::Read => Access::ReadWrite,
-            _ => Access::Read,
-        };
-        let mut buffers = self.pool.pop().unwrap_or_default();
-        for segment in segments {
-            let Ok(page) = self.grants.get(segment.gref, access, &self.counters) else {
-                self.recycle(buffers);
-                return Err(Refusal::Grant);
-            };
-            let first = usize::from(segment.first_sect) * 512;
-            let end = (usize::from(segment.last_sect) + 1) * 512;
-            buffers.push(page, first..end);
-        }
-        Ok(buffers)
-    }
-
     /// Whether a transfer at `offset` can go with the pending one.
     fn continues(&self, kind: Kind, offset: u64, buffers: &Buffers<PageOf<H>>) -> bool {
         self.pending.as_ref().is_some_and(|(tag, pending)| {
             let slot = &self.slots[*tag as usize];
-            slot.direct
+            slot.open
                 && slot.kind == kind
                 && slot.offset + slot.len == offset
                 && pending.pages() + buffers.pages() <= MAX_MERGED_PAGES
@@ -409,13 +360,13 @@ impl<H: Host> BlockQueue<H> {
                 parts: Vec::new(),
                 offset: 0,
                 len: 0,
-                direct: false,
+                open: false,
                 started,
             });
             self.slots.len() as u32 - 1
         });
         let slot = &mut self.slots[tag as usize];
-        (slot.kind, slot.started, slot.direct) = (kind, started, false);
+        (slot.kind, slot.started, slot.open) = (kind, started, false);
         (slot.offset, slot.len) = range;
         slot.parts.push(part);
         tag
@@ -480,108 +431,6 @@ impl<H: Host> BlockQueue<H> {
         }
         self.done = done;
         any
-    }
-
-    /// Answers the parts of a request to the medium.
-    fn finish(&mut self, tag: u32, ok: bool, now: Instant) {
-        let slot = &mut self.slots[tag as usize];
-        let (kind, started) = (slot.kind, slot.started);
-        let mut parts = std::mem::take(&mut slot.parts);
-        self.free.push(tag);
-        if !ok && parts.len() > 1 {
-            // One bad sector is not to fail its neighbours.
-            for part in &parts {
-                self.accept(&part.again, started, false);
-            }
-        } else {
-            let latency = now.saturating_duration_since(started).as_nanos() as u64;
-            for part in &parts {
-                self.answer_done(kind, part, ok, latency);
-            }
-        }
-        parts.clear();
-        // The room for the parts is used again, unless a retry has taken the slot.
-        let slot = &mut self.slots[tag as usize];
-        if slot.parts.is_empty() {
-            slot.parts = parts;
-        }
-    }
-
-    fn answer_done(&mut self, kind: Kind, part: &Part, ok: bool, latency: u64) {
-        let counters = &self.counters;
-        let histogram = match kind {
-            Kind::Read => &counters.read_latency_ns,
-            Kind::Discard => &counters.discard_latency_ns,
-            Kind::Flush | Kind::Barrier => &counters.flush_latency_ns,
-            Kind::Write | Kind::Unknown => &counters.write_latency_ns,
-        };
-        histogram.record(latency);
-        if ok {
-            let (requests, bytes) = match kind {
-                Kind::Read => (&counters.read_requests, &counters.read_bytes),
-                Kind::Discard => (&counters.discard_requests, &counters.discard_bytes),
-                Kind::Flush => (&counters.flush_requests, &counters.write_bytes),
-                Kind::Barrier => (&counters.barrier_requests, &counters.write_bytes),
-                Kind::Write | Kind::Unknown => (&counters.write_requests, &counters.write_bytes),
-            };
-            requests.add(1);
-            bytes.add(part.bytes);
-        } else {
-            self.count_error(kind);
-            self.counters.medium_errors.add(1);
-        }
-        let status = if ok { BLKIF_RSP_OKAY } else { BLKIF_RSP_ERROR };
-        self.answer(part.id, part.operation, status);
-    }
-
-    fn count_error(&self, kind: Kind) {
-        let counters = &self.counters;
-        match kind {
-            Kind::Read => counters.read_errors.add(1),
-            Kind::Write => counters.write_errors.add(1),
-            Kind::Flush => counters.flush_errors.add(1),
-            Kind::Barrier => counters.barrier_errors.add(1),
-            Kind::Discard => counters.discard_errors.add(1),
-            Kind::Unknown => {}
-        }
-    }
-
-    fn refuse(&mut self, head: &Head, refusal: Refusal) {
-        let counters = &self.counters;
-        let counter = match refusal {
-            Refusal::Unsupported => &counters.unsupported_requests,
-            Refusal::Invalid => &counters.invalid_requests,
-            Refusal::Refused => &counters.refused_requests,
-            Refusal::Grant => &counters.grant_errors,
-        };
-        counter.add(1);
-        self.count_error(head.kind);
-        let status = match refusal {
-            Refusal::Unsupported => BLKIF_RSP_EOPNOTSUPP,
-            _ => BLKIF_RSP_ERROR,
-        };
-        self.answer(head.id, head.operation, status);
-    }
-
-    fn answer(&mut self, id: u64, operation: u8, status: i16) {
-        let response = BlkifResponse {
-            id,
-            operation,
-            status,
-            ..Default::default()
-        };
-        // The ring counts privately what it gave out: there is room for each answer.
-        let pushed = self.ring.push(&response);
-        debug_assert!(pushed.is_ok(), "a request is answered once");
-        self.unpublished = true;
-    }
-
-    fn publish(&mut self) -> Result<(), QueueError> {
-        if std::mem::take(&mut self.unpublished) && self.ring.publish() {
-            self.counters.notifications_sent.add(1);
-            self.channel.notify().map_err(QueueError::Channel)?;
-        }
-        Ok(())
     }
 
     /// What waits for everything in flight to be answered.

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use pv_backend::{DeviceError, Host, HostChannel, Reporter};
+use pv_backend::{DeviceError, Host, HostChannel, Patience, Reporter};
 
 use super::queue::{BlockQueue, MediumQueue, QueueError};
 use super::request::Geometry;
@@ -55,6 +55,7 @@ impl<H: Host> Worker<H> {
         });
         let depth = queue.depth();
         let run = Run {
+            patience: Patience::default(),
             queue,
             control: control.clone(),
         };
@@ -128,6 +129,7 @@ impl Drop for PanicReport<'_> {
 
 /// The thread's side.
 struct Run<H: Host> {
+    patience: Patience,
     queue: BlockQueue<H>,
     control: Arc<Control<H>>,
 }
@@ -155,6 +157,7 @@ impl<H: Host> Run<H> {
 
     /// Until told to stop.
     fn serve(&mut self) -> Result<(), QueueError> {
+        let mut before = 0;
         loop {
             if self.control.ordered.swap(false, Ordering::Acquire) && self.obey() {
                 return Ok(());
@@ -163,6 +166,11 @@ impl<H: Host> Run<H> {
                 continue;
             }
             if !self.queue.final_check()? {
+                let taken = self.queue.taken();
+                if let Some(patient) = self.patience.learn(taken.wrapping_sub(before)) {
+                    self.queue.channel().be_patient(patient);
+                }
+                before = taken;
                 self.sleep()?;
             }
         }
@@ -181,16 +189,22 @@ impl<H: Host> Run<H> {
     }
 
     fn sleep(&mut self) -> Result<(), QueueError> {
-        let (notified, ordered) = {
+        let (notified, ordered, answered) = {
             let channel = self.queue.channel().as_fd();
             let control = self.control.event.as_fd();
             let medium = self.queue.medium();
             let event = medium.map_or(control, |medium| medium.event());
             let mut fds = [channel, control, event].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-            wait(&mut fds)?;
-            (fds[0].any() == Some(true), fds[1].any() == Some(true))
+            // Without requests it has nothing to tell.
+            let medium = usize::from(self.queue.submitted() > 0);
+            wait(&mut fds[..2 + medium])?;
+            let [notified, ordered, answered] = fds.map(|fd| fd.any() == Some(true));
+            (notified, ordered, answered && medium > 0)
         };
         self.queue.counters().wakeups.add(1);
+        if answered {
+            self.queue.clear_medium();
+        }
         if notified {
             self.queue.clear_channel().map_err(QueueError::Wait)?;
         }
@@ -200,11 +214,12 @@ impl<H: Host> Run<H> {
         Ok(())
     }
 
-    fn wait_for_medium(&self) -> Result<(), QueueError> {
-        match self.queue.medium() {
-            Some(medium) => wait(&mut [PollFd::new(medium.event(), PollFlags::POLLIN)]),
-            None => Ok(()),
+    fn wait_for_medium(&mut self) -> Result<(), QueueError> {
+        if let Some(medium) = self.queue.medium() {
+            wait(&mut [PollFd::new(medium.event(), PollFlags::POLLIN)])?;
+            self.queue.clear_medium();
         }
+        Ok(())
     }
 }
 

@@ -188,6 +188,10 @@ impl<B: IoBuffers> Queue<B> for RamQueue<B> {
     fn event(&self) -> BorrowedFd<'_> {
         self.event.as_fd()
     }
+
+    fn clear(&mut self) {
+        let _not_set = self.event.read();
+    }
 }
 
 impl State {

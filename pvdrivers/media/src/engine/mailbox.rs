@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
@@ -26,7 +26,7 @@ impl Mailbox {
 
     /// Puts an answer in.
     pub(crate) fn put(&self, answer: Answer) {
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut answers = self.lock();
         answers.push(answer);
         if answers.len() == 1 {
             self.ring();
@@ -39,12 +39,25 @@ impl Mailbox {
         let _ = self.event.write(1);
     }
 
+    /// Clears the event. Whatever it told of is still to be taken.
+    pub(crate) fn clear(&self) {
+        let _ = self.event.read();
+    }
+
+    /// Whether there are answers.
+    pub(crate) fn any(&self) -> bool {
+        !self.lock().is_empty()
+    }
+
     /// Takes all answers; the event is clear until there is a new one.
     pub(crate) fn take(&self, to: &mut Vec<Answer>) {
         // Cleared first: an answer that comes in between is taken and leaves the event set.
-        let _ = self.event.read();
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        to.append(&mut answers);
+        self.clear();
+        to.append(&mut self.lock());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Answer>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

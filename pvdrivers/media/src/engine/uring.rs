@@ -128,7 +128,8 @@ impl Uring {
             self.waiting.push_back(index);
             return;
         }
-        let entry = self.slots[index].entry().user_data(index as u64);
+        let entry = self.slots[index].entry(&self.files);
+        let entry = entry.user_data(index as u64);
         // SAFETY: the vector is the slot's, which is not touched before its completion is reaped
         // and not freed before all have been (`drop`); a move of the slots leaves it where it is.
         // What it points to is lent as long by the contract of `push`.
@@ -160,6 +161,11 @@ impl Uring {
                 Ok(_) => return,
             }
         }
+    }
+
+    /// Whether there is something to reap, or to try again.
+    pub(super) fn any(&mut self) -> bool {
+        !self.ring.completion().is_empty() || !self.ring.submission().is_empty()
     }
 
     pub(super) fn reap(&mut self, done: &mut Vec<Answer>) {
@@ -211,12 +217,15 @@ fn restrictions() -> Vec<Restriction> {
 }
 
 impl Slot {
-    fn entry(&self) -> squeue::Entry {
+    fn entry(&self, files: &Files) -> squeue::Entry {
         let file = (2 * self.file + usize::from(self.direct)) as u32;
         let (iov, offset) = (self.pieces.iov(), self.pieces.offset());
         match self.act {
-            Act::Read => sys::transfer(false, file, iov, offset),
-            Act::Write => sys::transfer(true, file, iov, offset),
+            Act::Read => sys::read_entry(file, iov, offset),
+            Act::Write => {
+                let durable = !self.direct && files[self.file].durable_writes();
+                sys::write_entry(file, iov, offset, durable)
+            }
             Act::Sync => {
                 let entry = opcode::Fsync::new(types::Fixed(file));
                 entry.flags(types::FsyncFlags::DATASYNC).build()

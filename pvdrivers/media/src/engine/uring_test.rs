@@ -8,6 +8,10 @@ use crate::file::{MediaFile, Mode};
 
 /// A ring for a file of 512 sevens; `None`, with a word why, where there is no io_uring.
 fn ring() -> Option<(NamedTempFile, Uring)> {
+    ring_of(|_| {})
+}
+
+fn ring_of(prepare: impl FnOnce(&mut MediaFile)) -> Option<(NamedTempFile, Uring)> {
     if let Err(error) = IoUring::new(8) {
         println!("skipped: there is no io_uring: {error}");
         return None;
@@ -17,9 +21,11 @@ fn ring() -> Option<(NamedTempFile, Uring)> {
     let mode = Mode {
         write: true,
         direct: false,
+        direct_devices: false,
         lock: false,
     };
-    let media = MediaFile::open(file.path(), mode, &Paths).unwrap();
+    let mut media = MediaFile::open(file.path(), mode, &Paths).unwrap();
+    prepare(&mut media);
     let mailbox = Arc::new(Mailbox::new().unwrap());
     let uring = Uring::new(Arc::from([media]), 8, mailbox).unwrap();
     Some((file, uring))
@@ -88,4 +94,31 @@ fn a_ring_knows_its_files_only() {
     ] {
         assert!(refused.is_err());
     }
+}
+
+#[test]
+#[allow(unsafe_code)]
+fn writes_through_the_page_cache_can_be_durable_at_once() {
+    let Some((file, mut uring)) = ring_of(|media| {
+        assert!(!media.make_writes_durable() && !media.durable_writes());
+        media.pretend_uncached();
+        assert!(media.make_writes_durable() && media.durable_writes());
+    }) else {
+        return;
+    };
+    let mut bytes = [9; 100];
+    let pieces = [IoVec::of_bytes(&mut bytes)];
+    // SAFETY: the bytes outlive the wait below.
+    unsafe { uring.push(5, 0, Act::Write, 12, pieces) };
+    uring.ring.submit_and_wait(1).unwrap();
+    assert!(uring.any());
+    let mut done = Vec::new();
+    uring.reap(&mut done);
+    assert!(
+        matches!(done.as_slice(), [(5, Ok(()))]),
+        "the host takes no RWF_DSYNC: {done:?}"
+    );
+    assert!(!uring.any());
+    let expected = [[7; 12].as_slice(), &[9; 100], &[7; 400]].concat();
+    assert_eq!(std::fs::read(file.path()).unwrap(), expected);
 }

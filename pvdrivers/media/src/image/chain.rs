@@ -113,6 +113,7 @@ impl Chain<'_> {
         let mode = Mode {
             write,
             direct: self.spec.direct_io,
+            direct_devices: self.spec.direct_devices,
             lock: !self.spec.shared,
         };
         let file = MediaFile::open(path, mode, self.opener)?;

@@ -230,4 +230,8 @@ impl<B: IoBuffers> Queue<B> for ImageQueue<B> {
     fn event(&self) -> BorrowedFd<'_> {
         self.engine.event()
     }
+
+    fn clear(&mut self) {
+        self.engine.clear();
+    }
 }

@@ -119,6 +119,10 @@ impl<B: IoBuffers> Queue<B> for NbdQueue<B> {
     fn event(&self) -> BorrowedFd<'_> {
         self.mailbox.as_fd()
     }
+
+    fn clear(&mut self) {
+        self.mailbox.clear();
+    }
 }
 
 impl<B> Drop for NbdQueue<B> {

@@ -200,14 +200,17 @@ impl Batch {
         extras: &Extras,
         counters: &QueueCounters,
     ) -> Result<(), ChainError> {
-        let mut rest = [Slot::default(); FATAL_MORE];
-        let mut count = 0;
+        let start = self.slots.len();
+        self.slots.push(Slot::default());
         let mut error = None;
         // The first request's size is the whole packet's.
         let mut size = first.size;
         let mut more = first.flags & NETTXF_more_data != 0;
         while more {
-            let place = rest.get_mut(count).ok_or(ChainError::TooManySlots)?;
+            let count = self.slots.len() - start - 1;
+            if count == FATAL_MORE {
+                return Err(ChainError::TooManySlots);
+            }
             let request = ring.pop()?.ok_or(ChainError::Cut)?;
             if count >= MAX_MORE {
                 error = error.or(Some(&counters.tx_errors_slots));
@@ -216,34 +219,30 @@ impl Batch {
                 Some(left) => size = left,
                 None => error = error.or(Some(&counters.tx_errors_size)),
             }
-            *place = Slot::of(&request)?;
-            count += 1;
+            self.slots.push(Slot::of(&request)?);
             more = request.flags & NETTXF_more_data != 0;
         }
-        let rest = &rest[..count];
         if usize::from(size) < ETH_HLEN {
             error = error.or(Some(&counters.tx_errors_size));
         }
         if let Some(counter) = error {
             counter.add(1);
             answer(ring, first.id, extras.slots, NETIF_RSP_ERROR)?;
-            for slot in rest {
+            for slot in self.slots.drain(start..).skip(1) {
                 answer(ring, slot.id, 0, NETIF_RSP_ERROR)?;
             }
             return Ok(());
         }
-        let first_slot = Slot::of(&NetifTxRequest { size, ..*first })?;
+        self.slots[start] = Slot::of(&NetifTxRequest { size, ..*first })?;
         let gso = extras
             .gso
             .map(|extra| GsoInfo::decode(&extra))
             .transpose()?;
-        let start = self.slots.len();
-        self.slots.push(first_slot);
-        for slot in rest {
-            match slot.size {
-                // A slot wasted, but nothing to be mapped or sent.
-                0 => answer(ring, slot.id, 0, NETIF_RSP_OKAY)?,
-                _ => self.slots.push(*slot),
+        let empty = |slot: &Slot| slot.size == 0;
+        if self.slots[start..].iter().any(empty) {
+            // Slots wasted, but nothing to be mapped or sent.
+            for slot in self.slots.extract_if(start.., |slot| empty(slot)) {
+                answer(ring, slot.id, 0, NETIF_RSP_OKAY)?;
             }
         }
         self.packets.push(Packet {

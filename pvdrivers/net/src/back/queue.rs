@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use nix::errno::Errno as HostErrno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use pv_backend::{Host, HostChannel};
+use pv_backend::{Host, HostChannel, Patience};
 use pv_netdev::Link;
 use pv_ring::RingError;
 use xen_sys::errno::Errno;
@@ -56,12 +56,30 @@ impl<H: Host> Queue<H> {
     /// # Errors
     /// The front end is broken or hostile, or the host fails.
     pub fn serve(&mut self) -> Result<(), QueueError> {
+        let mut patience = Patience::default();
+        let mut before = 0;
         while !self.shared.is_stopping() {
-            if let Some((tx, rx)) = self.turn()? {
-                self.wait(tx, rx)?;
+            let Some((tx, rx)) = self.turn()? else {
+                continue;
+            };
+            let served = self.served();
+            if let Some(patient) = patience.learn(served.wrapping_sub(before) as u32) {
+                self.tx_channel.be_patient(patient);
             }
+            before = served;
+            self.wait(tx, rx)?;
         }
         Ok(())
+    }
+
+    /// Packets of both directions.
+    fn served(&self) -> u64 {
+        let QueueCounters {
+            tx_packets,
+            rx_packets,
+            ..
+        } = &*self.counters;
+        tx_packets.get().wrapping_add(rx_packets.get())
     }
 
     /// A turn of both directions; what they wait for, if there is nothing to do now.

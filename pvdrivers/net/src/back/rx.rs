@@ -50,11 +50,10 @@ pub(super) struct RxSpec {
     pub drain_timeout: Duration,
 }
 
-/// A buffer of the guest's.
+/// A buffer of the guest's, mapped.
 struct Ready<P> {
     id: u16,
-    /// `None`: the grant was refused.
-    page: Option<P>,
+    page: P,
 }
 
 /// A frame that was received.
@@ -82,6 +81,8 @@ pub(super) struct Rx<G: GrantMap> {
     grants: G,
     spec: RxSpec,
     ready: VecDeque<Ready<G::Page>>,
+    /// A buffer behind those, whose grant was refused. None is taken from the ring meanwhile.
+    bad: Option<u16>,
     pieces: Pieces,
     spill: Box<[u8]>,
     /// A frame that waits for buffers.
@@ -127,6 +128,7 @@ impl<G: GrantMap<Page: HostPage>> Rx<G> {
             grants,
             spec,
             ready: VecDeque::with_capacity(READY),
+            bad: None,
             pieces: Pieces::default(),
             spill: vec![0; MAX_PAGES * PAGE_SIZE].into(),
             held: None,
@@ -193,33 +195,46 @@ impl<G: GrantMap<Page: HostPage>> Rx<G> {
     /// Takes buffers from the ring and maps them. One that cannot be is answered with an error as
     /// soon as it comes first: responses keep the order of requests.
     fn refill(&mut self, counters: &QueueCounters) -> Result<(), RingError> {
-        while self.ready.len() < READY {
-            let Some(request) = self.ring.pop()? else {
-                break;
-            };
-            let page = self.grants.map(request.gref, Access::ReadWrite).ok();
-            if page.is_none() {
-                counters.rx_errors_grant.add(1);
+        loop {
+            if self.ready.is_empty()
+                && let Some(bad) = self.bad.take()
+            {
+                self.refuse(bad)?;
             }
-            let id = request.id;
-            self.ready.push_back(Ready { id, page });
+            if self.bad.is_some() || self.ready.len() >= READY {
+                return Ok(());
+            }
+            let Some(NetifRxRequest { id, gref, .. }) = self.ring.pop()? else {
+                return Ok(());
+            };
+            match self.grants.map(gref, Access::ReadWrite) {
+                Ok(page) => self.ready.push_back(Ready { id, page }),
+                Err(_) => {
+                    counters.rx_errors_grant.add(1);
+                    self.bad = Some(id);
+                }
+            }
         }
-        while self.ready.front().is_some_and(|ready| ready.page.is_none()) {
-            self.refuse_first()?;
-        }
-        Ok(())
     }
 
-    fn refuse_first(&mut self) -> Result<(), RingError> {
-        let Some(Ready { id, page }) = self.ready.pop_front() else {
-            return Ok(());
-        };
-        drop(page);
+    fn refuse(&mut self, id: u16) -> Result<(), RingError> {
         self.ring.push(&NetifRxResponse {
             id,
             status: NETIF_RSP_ERROR,
             ..Default::default()
         })
+    }
+
+    /// Answers all buffers up to the bad one with an error.
+    fn refuse_all(&mut self) -> Result<(), RingError> {
+        while let Some(Ready { id, page }) = self.ready.pop_front() {
+            drop(page);
+            self.refuse(id)?;
+        }
+        match self.bad.take() {
+            Some(bad) => self.refuse(bad),
+            None => Ok(()),
+        }
     }
 
     /// Whether the second buffer is kept for extra information.
@@ -259,20 +274,19 @@ impl<G: GrantMap<Page: HostPage>> Rx<G> {
         }
         let gap = usize::from(self.expects_gso());
         let window = self.window();
-        // Good pages in a row, the second of which may be kept.
-        let good = self.ready.iter().take_while(|ready| ready.page.is_some());
-        let good = good.take(window + gap).count();
-        let lent = good.saturating_sub(if good > 1 { gap } else { 0 });
+        // The second may be kept.
+        let taken = self.ready.len().min(window + gap);
+        let first = taken.min(1);
+        let behind = taken.min(1 + gap);
+        let lent = first + taken - behind;
         let rest = if lent < MAX_PAGES {
             &mut self.spill[..]
         } else {
             &mut []
         };
-        let pages = self.ready.iter().take(good).enumerate();
-        let pages = pages.filter_map(|(n, ready)| match n {
-            1 if gap == 1 => None,
-            _ => ready.page.as_ref(),
-        });
+        let pages = self.ready.range(..first);
+        let pages = pages.chain(self.ready.range(behind..taken));
+        let pages = pages.map(|ready| &ready.page);
         match self.pieces.recv(link, pages, rest) {
             Ok((len, info)) => self.received(len, lent, &info, shared, counters),
             Err(error) => Ok(match error.kind() {
@@ -325,16 +339,9 @@ impl<G: GrantMap<Page: HostPage>> Rx<G> {
             false => 0,
         };
         let head = &mut head[..looks];
-        match lent {
-            0 => head.copy_from_slice(&self.spill[..looks]),
-            _ => {
-                if let Some(Ready {
-                    page: Some(page), ..
-                }) = self.ready.front()
-                {
-                    page.read(0, head);
-                }
-            }
+        match self.ready.front() {
+            Some(Ready { page, .. }) if lent > 0 => page.read(0, head),
+            _ => head.copy_from_slice(&self.spill[..looks]),
         }
         if let Some(address) = head.first_chunk::<6>() {
             let filtered = match shared.receives(*address) {
@@ -365,12 +372,9 @@ impl<G: GrantMap<Page: HostPage>> Rx<G> {
     /// Gives a frame to the guest, or keeps it until there are buffers.
     fn deliver(&mut self, frame: Frame, counters: &QueueCounters) -> Result<Step, RingError> {
         let slots = frame.slots();
-        let bad = self.ready.iter().take(slots).position(|r| r.page.is_none());
-        if let Some(bad) = bad {
+        if self.ready.len() < slots && self.bad.is_some() {
             // It would lie across a buffer that is none. The guest's fault, the frame is lost.
-            for _ in 0..=bad {
-                self.refuse_first()?;
-            }
+            self.refuse_all()?;
             counters.rx_drops_no_buffers.add(1);
             return Ok(Step::Done);
         }
@@ -406,7 +410,7 @@ impl<G: GrantMap<Page: HostPage>> Rx<G> {
     fn arrange(&mut self, frame: &Frame, counters: &QueueCounters) {
         let written = self.expects_gso();
         let gso = frame.to_guest.gso.is_some();
-        let page = |slot: usize| self.ready[slot].page.as_ref().expect("all are good");
+        let page = |slot: usize| &self.ready[slot].page;
         let piece_len = |piece: usize| (frame.len - piece * PAGE_SIZE).min(PAGE_SIZE);
         let mut copied = 0;
         if written && !gso {
@@ -433,7 +437,7 @@ impl<G: GrantMap<Page: HostPage>> Rx<G> {
         let gso = frame.to_guest.gso.is_some();
         let place = |at: usize| {
             let ready = &self.ready[Self::slot(at / PAGE_SIZE, gso)];
-            (ready.page.as_ref().expect("all are good"), at % PAGE_SIZE)
+            (&ready.page, at % PAGE_SIZE)
         };
         let mut sum = Checksum::default();
         sum_of(&mut sum, finish.start, finish.end, |at, mut to| {
@@ -470,8 +474,10 @@ impl<G: GrantMap<Page: HostPage>> Rx<G> {
         }
         let mut left = frame.len;
         for slot in 0..frame.slots() {
-            // The page is unmapped before the guest sees the answer.
-            let id = self.ready.pop_front().map_or(0, |ready| ready.id);
+            let Some(Ready { id, page }) = self.ready.pop_front() else {
+                break;
+            };
+            drop(page); // Before the guest sees the answer.
             let response = match to_guest.gso {
                 Some(gso) if slot == 1 => extra_response(&gso.encode()),
                 _ => {

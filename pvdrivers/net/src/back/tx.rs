@@ -234,10 +234,13 @@ impl Sender {
 
         let mut copied = head.len();
         let rest = data().filter_map(|(slot, page)| {
-            let range = slot.range();
-            let skip = copied.min(range.len());
-            copied -= skip;
-            (skip < range.len()).then_some((page, range.start + skip..range.end))
+            let mut range = slot.range();
+            if copied > 0 {
+                let skip = copied.min(range.len());
+                copied -= skip;
+                range.start += skip;
+            }
+            (!range.is_empty()).then_some((page, range))
         });
         match self.pieces.send(link, &frame.info, head, rest) {
             Ok(()) => Fate::Sent(frame),

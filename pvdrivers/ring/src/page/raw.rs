@@ -35,6 +35,7 @@ impl RawPage<'_> {
     /// - no Rust reference to any of it exists, and nothing in this program accesses it but by
     ///   volatile or atomic operations or through system calls. Others (a guest, another process)
     ///   may write to it at any time.
+    #[inline]
     pub const unsafe fn new(base: NonNull<u8>, len: usize) -> Self {
         Self {
             base,
@@ -44,6 +45,7 @@ impl RawPage<'_> {
     }
 
     /// Address of `offset`, after checking that `size` bytes there are in range.
+    #[inline]
     fn at(&self, offset: usize, size: usize) -> *mut u8 {
         let in_range = offset.checked_add(size).is_some_and(|end| end <= self.len);
         assert!(
@@ -54,6 +56,7 @@ impl RawPage<'_> {
         self.base.as_ptr().wrapping_add(offset)
     }
 
+    #[inline]
     fn word(&self, offset: usize) -> &AtomicU32 {
         assert!(
             offset.is_multiple_of(4),
@@ -66,66 +69,121 @@ impl RawPage<'_> {
     }
 }
 
-/// How many of `len` bytes at `at` come before the next 8-byte boundary.
-fn unaligned_head(at: *const u8, len: usize) -> usize {
-    (at.addr().wrapping_neg() % 8).min(len)
+/// `len` bytes at `at` in accesses that are aligned: bytes up to a word, a word up to two, pairs of
+/// words, and the same downwards. What lies in rings is made of words.
+#[derive(Clone, Copy)]
+struct Cut {
+    bytes: usize,
+    word: bool,
+    pairs: usize,
+}
+
+impl Cut {
+    #[inline]
+    fn of(at: *const u8, len: usize) -> Self {
+        let bytes = (at.addr().wrapping_neg() % 4).min(len);
+        let word = !(at.addr() + bytes).is_multiple_of(8) && len - bytes >= 4;
+        let pairs = (len - bytes - if word { 4 } else { 0 }) / 8;
+        Self { bytes, word, pairs }
+    }
 }
 
 impl SharedPage for RawPage<'_> {
+    #[inline]
     fn len(&self) -> usize {
         self.len
     }
 
+    #[inline]
     fn load_u32(&self, offset: usize) -> u32 {
         self.word(offset).load(Ordering::Acquire)
     }
 
+    #[inline]
     fn store_u32(&self, offset: usize, value: u32) {
         self.word(offset).store(value, Ordering::Release);
     }
 
+    #[inline]
     fn read(&self, offset: usize, to: &mut [u8]) {
-        let mut at = self.at(offset, to.len()).cast_const();
-        let (head, rest) = to.split_at_mut(unaligned_head(at, to.len()));
-        let (words, tail) = rest.as_chunks_mut::<8>();
-        let bytes = |at: &mut *const u8, to: &mut [u8]| {
-            for byte in to {
-                // SAFETY: `at` advances with `to`, whose whole length is in range.
-                *byte = unsafe { at.read_volatile() };
-                *at = at.wrapping_add(1);
-            }
+        let at = self.at(offset, to.len()).cast_const();
+        let cut = Cut::of(at, to.len());
+        let mut done = 0;
+        let word = |done: usize, to: &mut [u8]| {
+            // SAFETY: 4 bytes of `to`, whose whole length is in range; aligned by `Cut`.
+            let word = unsafe { at.wrapping_add(done).cast::<u32>().read_volatile() };
+            to[done..done + 4].copy_from_slice(&word.to_ne_bytes());
         };
-        bytes(&mut at, head);
-        for word in words {
-            // SAFETY: in range as above; `head` ended at an 8-byte boundary.
-            *word = unsafe { at.cast::<u64>().read_volatile() }.to_ne_bytes();
-            at = at.wrapping_add(8);
+        let byte = |done: usize, to: &mut [u8]| {
+            // SAFETY: a byte of `to`, whose whole length is in range.
+            to[done] = unsafe { at.wrapping_add(done).read_volatile() };
+        };
+        while done < cut.bytes {
+            byte(done, to);
+            done += 1;
         }
-        bytes(&mut at, tail);
+        if cut.word {
+            word(done, to);
+            done += 4;
+        }
+        let pairs = &mut to[done..done + cut.pairs * 8];
+        for pair in pairs.as_chunks_mut::<8>().0 {
+            // SAFETY: in range as above; what came before ends at an 8-byte boundary.
+            *pair = unsafe { at.wrapping_add(done).cast::<u64>().read_volatile() }.to_ne_bytes();
+            done += 8;
+        }
+        if to.len() - done >= 4 {
+            word(done, to);
+            done += 4;
+        }
+        while done < to.len() {
+            byte(done, to);
+            done += 1;
+        }
     }
 
+    #[inline]
     fn write(&self, offset: usize, from: &[u8]) {
-        let mut at = self.at(offset, from.len());
-        let (head, rest) = from.split_at(unaligned_head(at, from.len()));
-        let (words, tail) = rest.as_chunks::<8>();
-        let bytes = |at: &mut *mut u8, from: &[u8]| {
-            for byte in from {
-                // SAFETY: `at` advances with `from`, whose whole length is in range.
-                unsafe { at.write_volatile(*byte) };
-                *at = at.wrapping_add(1);
-            }
+        let at = self.at(offset, from.len());
+        let cut = Cut::of(at, from.len());
+        let mut done = 0;
+        let word = |done: usize| {
+            let word = u32::from_ne_bytes(from[done..done + 4].try_into().expect("4 bytes"));
+            // SAFETY: 4 bytes of `from`, whose whole length is in range; aligned by `Cut`.
+            unsafe { at.wrapping_add(done).cast::<u32>().write_volatile(word) };
         };
-        bytes(&mut at, head);
-        for word in words {
-            // SAFETY: in range as above; `head` ended at an 8-byte boundary.
-            unsafe { at.cast::<u64>().write_volatile(u64::from_ne_bytes(*word)) };
-            at = at.wrapping_add(8);
+        let byte = |done: usize| {
+            // SAFETY: a byte of `from`, whose whole length is in range.
+            unsafe { at.wrapping_add(done).write_volatile(from[done]) };
+        };
+        while done < cut.bytes {
+            byte(done);
+            done += 1;
         }
-        bytes(&mut at, tail);
+        if cut.word {
+            word(done);
+            done += 4;
+        }
+        let pairs = &from[done..done + cut.pairs * 8];
+        for pair in pairs.as_chunks::<8>().0 {
+            let pair = u64::from_ne_bytes(*pair);
+            // SAFETY: in range as above; what came before ends at an 8-byte boundary.
+            unsafe { at.wrapping_add(done).cast::<u64>().write_volatile(pair) };
+            done += 8;
+        }
+        if from.len() - done >= 4 {
+            word(done);
+            done += 4;
+        }
+        while done < from.len() {
+            byte(done);
+            done += 1;
+        }
     }
 }
 
 impl HostPage for RawPage<'_> {
+    #[inline]
     fn as_ptr(&self) -> NonNull<u8> {
         self.base
     }

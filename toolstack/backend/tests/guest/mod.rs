@@ -53,13 +53,8 @@ impl Rig {
             .expect("modules");
         fs.file("/init", 0o755, INIT);
         fs.write(&initrd).expect("initial file system");
-        let tools = cache.package("xen-utils-4.17").expect("tools");
         let spec = RigSpec::default()
             .program(env!("CARGO_BIN_EXE_xt-backend"), "/usr/bin/xt-backend")
-            .program(
-                tools.path("usr/lib/xen-4.17/bin/xentop"),
-                "/usr/sbin/xentop",
-            )
             .file(&kernel.image, "/guest/vmlinuz")
             .file(&initrd, "/guest/initrd");
         let mut rig = Self(RigX::boot(&spec).expect("rig X"));

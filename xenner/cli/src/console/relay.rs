@@ -1,14 +1,13 @@
 //! Between the user's terminal and a domain's console: what `xenner run` and `xenner console` do
 //! in the foreground.
 
-use std::io::{self, IsTerminal, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, raise};
-use nix::sys::socket::{MsgFlags, send};
 
 use super::term::RawMode;
 use crate::console::INPUT;
@@ -33,7 +32,7 @@ pub enum Turn {
 
 /// The relay.
 pub struct Relay {
-    socket: Option<UnixStream>,
+    socket: Option<OwnedFd>,
     keyboard: bool,
     raw: Option<RawMode>,
     /// Typed, but not yet taken by the domain.
@@ -41,9 +40,13 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Between standard input and output and the console behind `socket`. A terminal goes into raw
-    /// mode. Without a socket the relay only watches.
-    pub fn new(socket: Option<UnixStream>) -> io::Result<Relay> {
+    /// Between standard input and output and the console behind `socket`, a socket or a pty. A terminal
+    /// goes into raw mode. Without a socket the relay only watches.
+    pub fn new(socket: Option<OwnedFd>) -> io::Result<Relay> {
+        if let Some(socket) = &socket {
+            let flags = OFlag::from_bits_retain(fcntl(socket, FcntlArg::F_GETFL)?);
+            fcntl(socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+        }
         let stdin = io::stdin();
         let raw = match socket.is_some() && stdin.is_terminal() {
             true => Some(RawMode::enter(&stdin)?),
@@ -146,13 +149,13 @@ impl Relay {
 
     /// Copies what is there of the console's output.
     fn show(&mut self) -> io::Result<Turn> {
-        let Some(socket) = &mut self.socket else {
+        let Some(socket) = &self.socket else {
             return Ok(Turn::Closed);
         };
         let mut buf = [0; 16 << 10];
-        let count = match socket.read(&mut buf) {
+        let count = match nix::unistd::read(socket, &mut buf) {
             Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Turn::Moved),
+            Err(Errno::EINTR | Errno::EAGAIN) => return Ok(Turn::Moved),
             Err(_) => 0,
         };
         if count == 0 {
@@ -206,10 +209,8 @@ impl Relay {
     /// Hands over what was typed, as far as the domain takes it now.
     fn deliver(&mut self) {
         let Some(socket) = &self.socket else { return };
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        let fd = std::os::fd::AsRawFd::as_raw_fd(socket);
         // An error other than "full" shows when reading.
-        if let Ok(count) = send(fd, &self.pending, flags) {
+        if let Ok(count) = nix::unistd::write(socket, &self.pending) {
             self.pending.drain(..count);
         }
     }

@@ -95,6 +95,11 @@ pub enum Command {
         /// The medium.
         medium: Option<DiskParcel>,
     },
+    /// Give the domain another name.
+    Rename {
+        /// The name.
+        name: String,
+    },
     /// Answer with an [`Ended`] once the domain is gone and its name free.
     Wait,
 }
@@ -124,6 +129,9 @@ pub enum Outcome {
 pub struct Info {
     /// Its name.
     pub name: String,
+    /// Its number on this host. The guest's own is another.
+    #[serde(default)]
+    pub id: u16,
     /// Its UUID.
     pub uuid: Uuid,
     /// The process that runs it.

@@ -183,7 +183,7 @@ fn tell_metrics(lines: &mut Lines<'_>, request: RequestLine<'_>, live: &Live) {
     let answer = match lines.skip_head() {
         Ok(()) => request.answer(|| {
             let stats = live.stats()?;
-            Ok(metrics::text([(&live.info(), &stats)]))
+            Ok(metrics::text([(&live.info()?, &stats)]))
         }),
         Err(Broken::Long) => http::refusal(http::HEAD_TOO_LARGE),
         Err(Broken::Gone) => return,
@@ -212,7 +212,7 @@ fn parse(line: &[u8]) -> Result<Command, ControlError> {
 fn perform(command: &Command, live: &Live, mut fds: Vec<OwnedFd>) -> Result<Value, ControlError> {
     let done = |()| json!({});
     match command {
-        Command::Info => Ok(json!(live.info())),
+        Command::Info => Ok(json!(live.info()?)),
         Command::Stats => Ok(json!(live.stats()?)),
         Command::Pause => live.pause().map(done),
         Command::Unpause => live.unpause().map(done),
@@ -240,6 +240,7 @@ fn perform(command: &Command, live: &Live, mut fds: Vec<OwnedFd>) -> Result<Valu
             let inserted = live.desk()?.insert(device, medium.as_ref(), fds);
             inserted.map(done)
         }
+        Command::Rename { name } => live.rename(name).map(done),
         Command::Wait => Ok(json!(live.wait())),
         Command::Console { .. } => Err(ControlError("The console takes a connection".into())),
     }

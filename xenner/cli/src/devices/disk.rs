@@ -118,6 +118,7 @@ pub fn medium(spec: &DiskSpec) -> Result<Option<MediumSpec>, String> {
     let mut medium = MediumSpec::new(format, target);
     medium.readonly = spec.readonly;
     medium.direct_io = spec.direct_io_safe;
+    medium.direct_devices = true;
     medium.discard = spec.discard.unwrap_or(true);
     Ok(Some(medium))
 }

@@ -56,6 +56,7 @@ pub fn silent(name: &str, at: Instant) -> Sighting {
 pub fn info(name: &str) -> Info {
     Info {
         name: name.into(),
+        id: 1,
         uuid: uuid::Uuid::nil(),
         pid: 1,
         state: RunState::Running,

@@ -73,6 +73,7 @@ pub fn is_table_frame(config: &Config, mfn: Mfn) -> bool {
 impl Table {
     /// The state word is in memory, for the host to read too. Nothing in it
     /// makes the table larger than the host said.
+    #[inline]
     pub fn of<M: Physical>(m: &M, config: &Config) -> Self {
         let state = Mfn(config.heap_base.0 + memory::bitmap_pages(config.ram_pages)).addr();
         let shared = Maddr(state.0 + PAGE_SIZE as u64);
@@ -151,6 +152,7 @@ impl Table {
     /// Checks that an entry grants `domid` the use, and marks it in use.
     ///
     /// The error is a `GNTST_*`; the entry is then as it was.
+    #[inline]
     pub fn pin<M: Physical>(
         &self,
         m: &M,
@@ -163,8 +165,7 @@ impl Table {
         if gref.0 >= self.entries() {
             return Err(GNTST_bad_gntref);
         }
-        let before = self.in_use(m, gref.0);
-        let granted = if self.version == 1 {
+        let (granted, set) = if self.version == 1 {
             self.pin_v1(m, gref.0, domid, write)?
         } else {
             self.pin_v2(m, gref.0, domid, write, kind)?
@@ -172,33 +173,30 @@ impl Table {
         if memory::frame_is_owned(m, config, granted.mfn) {
             return Ok(granted);
         }
-        let set = if write {
-            GTF_reading | GTF_writing
-        } else {
-            GTF_reading
-        };
-        self.clear_use(m, gref.0, set & !before);
+        self.clear_use(m, gref.0, set);
         Err(GNTST_bad_page)
     }
 
+    /// What is granted, and the use bits that were not set before.
+    #[inline]
     fn pin_v1<M: Physical>(
         &self,
         m: &M,
         gref: u32,
         domid: DomId,
         write: bool,
-    ) -> Result<Granted, i16> {
+    ) -> Result<(Granted, u16), i16> {
         let at = self.entry(gref);
         for _ in 0..TRIES {
-            let seen = m.load32(at);
-            let set = permitted(seen, domid, write, GTF_type_mask | GTF_sub_page)?;
-            if m.cmpxchg32(at, seen, seen | u32::from(set)).is_ok() {
-                let mfn = Mfn(u64::from(m.load32(Maddr(at.0 + 4))));
-                return Ok(Granted {
-                    mfn,
+            let seen = m.load64(at);
+            let set = permitted(seen as u32, domid, write, GTF_type_mask | GTF_sub_page)?;
+            if m.cmpxchg64(at, seen, seen | u64::from(set)).is_ok() {
+                let granted = Granted {
+                    mfn: Mfn(seen >> 32),
                     offset: 0,
                     len: PAGE_SIZE,
-                });
+                };
+                return Ok((granted, set & !(seen as u16)));
             }
         }
         Err(GNTST_general_error)
@@ -211,7 +209,7 @@ impl Table {
         domid: DomId,
         write: bool,
         kind: Use,
-    ) -> Result<Granted, i16> {
+    ) -> Result<(Granted, u16), i16> {
         let at = self.entry(gref);
         // Part of a page may be copied, not mapped. Transitive grants name a
         // third domain, and there is none.
@@ -223,30 +221,34 @@ impl Table {
         let before = self.in_use(m, gref);
         let set = permitted(m.load32(at), domid, write, mask)?;
         self.set_use(m, gref, set);
+        let set = set & !before;
         let header = m.load32(at);
         if let Err(status) = permitted(header, domid, write, mask) {
-            self.clear_use(m, gref, set & !before);
+            self.clear_use(m, gref, set);
             return Err(status);
         }
         let mfn = Mfn(m.load64(Maddr(at.0 + 8)));
         if header as u16 & GTF_sub_page == 0 {
-            return Ok(Granted {
+            let granted = Granted {
                 mfn,
                 offset: 0,
                 len: PAGE_SIZE,
-            });
+            };
+            return Ok((granted, set));
         }
         let part = m.load32(Maddr(at.0 + 4));
-        Ok(Granted {
+        let granted = Granted {
             mfn,
             offset: part as usize & 0xffff,
             len: part as usize >> 16,
-        })
+        };
+        Ok((granted, set))
     }
 }
 
 /// Whether a header (flags below, domain above) permits the access: then the
 /// use bits to set.
+#[inline]
 fn permitted(header: u32, domid: DomId, write: bool, mask: u16) -> Result<u16, i16> {
     let (flags, grantee) = (header as u16, (header >> 16) as u16);
     if flags & mask != GTF_permit_access || grantee != domid.0 {
@@ -269,6 +271,7 @@ fn permitted(header: u32, domid: DomId, write: bool, mask: u16) -> Result<u16, i
 /// A `GNTST_*` as Xen's: `bad_gntref` beyond the table, `general_error` when
 /// the entry does not grant this, `bad_page` for a frame that is not the
 /// domain's.
+#[inline]
 pub fn lookup_for_backend<M: Physical>(
     m: &M,
     config: &Config,
@@ -281,6 +284,7 @@ pub fn lookup_for_backend<M: Physical>(
 }
 
 /// Ends a back end's use of a grant: all of it, or only the writing.
+#[inline]
 pub fn release_for_backend<M: Physical>(m: &M, config: &Config, gref: GrantRef, only_write: bool) {
     let table = Table::of(m, config);
     if gref.0 < table.entries() {

@@ -2,17 +2,20 @@
 //!
 //! On a pagetable-based KVM ring 3 runs natively and ring 0 is emulated one
 //! instruction at a time. So ring 0 holds next to nothing there: whatever
-//! leaves ring 3 arrives at a stub of one OUT instruction ([`ring0`]), and
-//! this process answers it with the same `xenner-core` that elsewhere runs in
-//! the guest (`machine`). What only the guest's own CPU can do (page table
-//! stores that a shadowing KVM must notice, INVLPG, CR3) it is told as a
-//! chain of return addresses on its ring-0 stack, which ends in IRETQ.
+//! leaves ring 3 arrives at a stub of one OUT instruction ([`ring0`]), SYSCALL
+//! at one in ring 3 ([`ring3`]), and this process answers it with the same
+//! `xenner-core` that elsewhere runs in the guest (`machine`). What only the
+//! guest's own CPU can do (page table stores that a shadowing KVM must notice,
+//! INVLPG) it is told as a chain of return addresses on its ring-0 stack, which
+//! ends in IRETQ. Where nothing but registers changes, KVM is given those.
 //!
 //! The state of the domain lies in this process's memory, out of the guest's
 //! reach.
 
+mod foresight;
 mod machine;
 pub mod ring0;
+pub mod ring3;
 mod vcpu;
 
 use std::sync::Arc;

@@ -1,10 +1,12 @@
-//! What little lies in guest ring 0: stubs, gadgets, tables.
+//! What little lies in guest ring 0: stubs, gadgets, tables; and where the two
+//! pages are that ring 3 sees ([`super::ring3`]).
 
 use xen_sys::addr::{Maddr, PAGE_SIZE, Vaddr};
 use xenner_core::MAX_VCPUS;
 use xenner_core::image::{DIRECT_MAP, IMAGE_BASE};
 use xenner_core::mmu::pte;
 
+use super::ring3;
 use crate::memory::{MemError, Memory};
 use crate::tables::{Hole, NO_EXECUTE};
 
@@ -19,9 +21,11 @@ const CODE: u64 = IMAGE_BASE;
 const GADGETS: u64 = CODE + 0x800;
 const IDT: u64 = CODE + 0x1000;
 const GDT: u64 = CODE + 0x2000;
-/// A page that is never mapped executable for ring 3: SYSCALL leads there.
-const SYSCALL: u64 = CODE + 0x3000;
+/// Ring 3's code.
+const RING3: u64 = CODE + 0x3000;
 const DOORBELLS: u64 = CODE + 0x4000;
+/// What ring 3 may read of its timers.
+const WINDOWS: u64 = CODE + 0x5000;
 const VCPUS: u64 = CODE + 0x1_0000;
 /// Per virtual CPU: a page with the TSS, the chain, and the stack at the end.
 const VCPU_SIZE: u64 = 0x4_0000;
@@ -84,12 +88,24 @@ pub struct Ring0 {
     pub to_guest: Maddr,
 }
 
+/// Bytes of a task state segment without its map of ports.
+const TSS_SIZE: u16 = 104;
+/// Its limit with the map.
+pub const TSS_LIMIT: u32 = TSS_SIZE as u32 + PORTS_SIZE as u32 - 1;
+/// Bytes of the map up to [`PORT`], and one more, as the CPU reads two.
+const PORTS_SIZE: usize = PORT as usize / 8 + 2;
+
+/// The map of ports: ring 3 may write the stubs' own, for SYSCALL's sake.
+fn ports() -> [u8; PORTS_SIZE] {
+    let mut refused = [0xff; PORTS_SIZE];
+    refused[usize::from(PORT) / 8] &= !(1 << (PORT % 8));
+    refused
+}
+
 fn va(at: u64) -> u64 {
     DIRECT_MAP + at
 }
 
-/// Where LSTAR points.
-pub const SYSCALL_TARGET: u64 = DIRECT_MAP + SYSCALL;
 /// Interrupt descriptor table.
 pub const IDT_BASE: u64 = DIRECT_MAP + IDT;
 /// Global descriptor table.
@@ -131,21 +147,31 @@ impl Ring0 {
             let end = va(Self::stack_end(vcpu).0);
             let tss = VCPUS + vcpu as u64 * VCPU_SIZE;
             memory.write(Maddr(tss + 4), &end.to_le_bytes())?;
-            memory.write(Maddr(tss + 102), &104u16.to_le_bytes())?;
+            memory.write(Maddr(tss + 102), &TSS_SIZE.to_le_bytes())?;
+            memory.write(Maddr(tss + u64::from(TSS_SIZE)), &ports())?;
         }
         let end = VCPUS + MAX_VCPUS as u64 * VCPU_SIZE;
         let data = pte::WRITABLE | NO_EXECUTE;
-        let hole = Hole::build(
+        let mut hole = Hole::build(
             memory,
             Maddr(end),
             &[(CODE..CODE + 0x1000, 0), (IDT..end, data)],
         )?;
+        memory.write(Maddr(RING3), &ring3::code())?;
+        hole.map(memory, Vaddr(ring3::CODE), Maddr(RING3), pte::USER)?;
+        let seen = pte::USER | NO_EXECUTE;
+        hole.map(memory, Vaddr(ring3::WINDOWS), Maddr(WINDOWS), seen)?;
         Ok((
             Self {
                 to_guest: Maddr(DOORBELLS),
             },
             hole,
         ))
+    }
+
+    /// Where a virtual CPU's window is ([`ring3::Window`]).
+    pub fn window(vcpu: usize) -> Maddr {
+        Maddr(WINDOWS + vcpu as u64 * ring3::WINDOW_SIZE)
     }
 
     /// The TSS of a virtual CPU.
@@ -174,7 +200,14 @@ impl Ring0 {
 #[derive(Default)]
 pub struct Chain {
     words: Vec<u64>,
+    /// A step changes what registers do not hold.
+    beyond_registers: bool,
+    /// A step loads CR3.
+    loads_cr3: bool,
 }
+
+/// MSRs that are the bases of FS and GS.
+const SEGMENT_BASES: [u32; 2] = [0xc000_0100, 0xc000_0101];
 
 /// Where ring 0 goes on.
 #[derive(Clone, Copy, Debug)]
@@ -188,6 +221,11 @@ pub struct Continuation {
 impl Chain {
     /// Adds a step.
     pub fn push(&mut self, step: Step) {
+        match step {
+            Step::Cr3(_) => self.loads_cr3 = true,
+            Step::Wrmsr { msr, .. } if SEGMENT_BASES.contains(&msr) => {}
+            _ => self.beyond_registers = true,
+        }
         let gadget = |g: (u64, &[u8])| va(GADGETS + g.0);
         match step {
             Step::Store { at, value } => self.words.extend([gadget(STORE), va(at.0), value]),
@@ -204,6 +242,18 @@ impl Chain {
     /// Whether the steps still fit.
     pub fn fits(&self) -> bool {
         self.words.len() as u64 * 8 < CHAIN_END - CHAIN - 256
+    }
+
+    /// Whether loading registers does the same. A CR3 that stays as it is
+    /// (`same_cr3`) would drop no translations.
+    pub fn is_registers_only(&self, same_cr3: bool) -> bool {
+        !self.beyond_registers && !(self.loads_cr3 && same_cr3)
+    }
+
+    /// Forgets the steps.
+    pub fn clear(&mut self) {
+        self.words.clear();
+        (self.beyond_registers, self.loads_cr3) = (false, false);
     }
 
     /// Writes the chain so that it ends in ring 3 with this frame (RIP, CS,
@@ -261,7 +311,7 @@ impl Chain {
             bytes.extend_from_slice(&word.to_le_bytes());
         }
         memory.write(Maddr(at), &bytes)?;
-        self.words.clear();
+        self.clear();
         Ok(Continuation {
             rip,
             rsp: va(at) + skip,

@@ -2,19 +2,23 @@
 
 use std::sync::atomic::Ordering;
 
-use kvm_bindings::{Msrs, kvm_debugregs, kvm_msr_entry, kvm_regs};
+use kvm_bindings::{Msrs, kvm_debugregs, kvm_msr_entry, kvm_regs, kvm_segment};
 use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd};
-use xen_sys::addr::Maddr;
+use xen_sys::addr::{Maddr, Mfn, Vaddr};
 use xenner_core::entry::{self, Next};
 use xenner_core::image::*;
 use xenner_core::{Machine as _, Regs, Vcpu, evtchn, trap, vcpu_op};
 
+use super::foresight::Foresight;
 use super::machine::HostMachine;
 use super::ring0::{self, Continuation, PORT, Ring0, Step};
+use super::ring3::{self, Window};
 use super::{IN_GUEST, Outside};
 use crate::shared::{CrashReport, DomainExit, Paused, Snapshot};
 
 const IA32_TSC_DEADLINE: u32 = 0x6e0;
+/// End of interrupt, in x2APIC mode.
+const EOI: u32 = 0x80b;
 
 /// One virtual CPU and all that is known of it.
 struct Running<'a> {
@@ -24,6 +28,31 @@ struct Running<'a> {
     vcpu: Box<Vcpu>,
     machine: HostMachine<'a>,
     regs: Regs,
+    left: Left,
+    timer: Timer,
+}
+
+/// Where the guest's CPU stands while this thread answers for it.
+#[derive(Clone, Copy)]
+struct Left {
+    in_ring0: bool,
+    cr3: Mfn,
+    fs_base: u64,
+    gs_base: u64,
+}
+
+/// The local timer.
+#[derive(Default)]
+struct Timer {
+    /// The time stamp it is armed for, 0 for none.
+    armed: u64,
+    /// An interrupt has been taken and is to be ended.
+    end_interrupt: bool,
+    /// The single-shot deadline as last seen.
+    deadline: u64,
+    foresight: Foresight,
+    /// What ring 3 sees.
+    window_open: bool,
 }
 
 /// Runs a virtual CPU until the domain's end.
@@ -37,6 +66,14 @@ pub fn run(mut fd: VcpuFd, id: usize, outside: &Outside) {
         vcpu: Box::new(Vcpu::new(id)),
         machine: HostMachine::new(outside, id),
         regs: Regs::default(),
+        // No registers are known before the first entry, and none are changed.
+        left: Left {
+            in_ring0: true,
+            cr3: Mfn(0),
+            fs_base: 0,
+            gs_base: 0,
+        },
+        timer: Timer::default(),
     };
     if let Err(error) = running.start().and_then(|()| running.serve()) {
         outside.shared.end(DomainExit::Killed(CrashReport {
@@ -53,6 +90,7 @@ impl Running<'_> {
     /// What comes before the first entry: the interrupt controller on, and
     /// the first virtual CPU's context.
     fn start(&mut self) -> Outcome {
+        self.show(Window::CLOSED)?;
         let m = &mut self.machine;
         let timer = 2 << 17 | u64::from(VECTOR_TIMER);
         for (msr, value) in [(0x80f, 0x1ff), (0x808, 0), (0x832, timer)] {
@@ -109,8 +147,8 @@ impl Running<'_> {
         Ok(())
     }
 
-    /// A port was written: by a stub, or by ring 3 itself, whose ports lead
-    /// nowhere.
+    /// A port was written: by a stub, where SYSCALL leads, or by ring 3 itself,
+    /// whose ports lead nowhere.
     fn left_ring3(&mut self) -> Outcome {
         let sync = self.fd.sync_regs();
         let (regs, sregs) = (sync.regs, sync.sregs);
@@ -120,6 +158,15 @@ impl Running<'_> {
         self.machine.cr0 = sregs.cr0;
         self.machine.data_selectors =
             [&sregs.ds, &sregs.es, &sregs.fs, &sregs.gs].map(|segment| segment.selector);
+        self.left = Left {
+            in_ring0,
+            cr3: Maddr(sregs.cr3 & xenner_core::mmu::pte::FRAME).frame(),
+            fs_base: sregs.fs.base,
+            gs_base: sregs.gs.base,
+        };
+        if !in_ring0 && regs.rip == ring3::SYSCALL_DONE {
+            return self.system_call(&regs);
+        }
         let Some(vector) = Ring0::vector(regs.rip).filter(|_| in_ring0) else {
             return Ok(());
         };
@@ -131,8 +178,34 @@ impl Running<'_> {
         }
         self.take_registers(&regs, vector, frame);
         self.outside.shared.exits.count(self.id);
-        self.answer(vector, error_code as u32, sregs.cr2);
+        if !self.leave_decision(vector) {
+            self.answer(vector, error_code as u32, sregs.cr2);
+        }
         self.go_on()
+    }
+
+    /// SYSCALL of 64-bit code, or a jump to where it leads, which says the same.
+    fn system_call(&mut self, regs: &kvm_regs) -> Outcome {
+        let rflags = regs.r11 & ring3::SYSCALL_FLAGS | xenner_core::regs::flags::RESERVED1;
+        let (cs, ss) = (u64::from(ring0::USER_CS), u64::from(ring0::USER_SS));
+        self.take_registers(regs, 0, [0, regs.rcx, cs, rflags, regs.rsp, ss]);
+        self.regs.r11 = rflags;
+        self.outside.shared.exits.count(self.id);
+        let (m, d) = (&mut self.machine, &self.outside.domain);
+        entry::syscall(m, d, &mut self.vcpu, &mut self.regs);
+        self.go_on()
+    }
+
+    /// What comes amid the look at the timer's window makes it a hypercall.
+    /// True when that answers it: then the deadline could not be read, which
+    /// the hypercall will find, too.
+    fn leave_decision(&mut self, vector: u8) -> bool {
+        if !self.vcpu.in_kernel || !ring3::DECISION.contains(&self.regs.rip) {
+            return false;
+        }
+        let unreadable = vector == 14 && self.regs.rip == ring3::LOAD;
+        self.regs.rip = ring3::SLOW;
+        unreadable
     }
 
     fn take_registers(&mut self, regs: &kvm_regs, vector: u8, frame: [u64; 6]) {
@@ -199,13 +272,7 @@ impl Running<'_> {
     fn answer(&mut self, vector: u8, error_code: u32, cr2: u64) {
         let (m, d) = (&mut self.machine, &self.outside.domain);
         let (v, r) = (&mut *self.vcpu, &mut self.regs);
-        const FETCH: u32 = 0x14;
         match vector {
-            // SYSCALL stays in ring 3 and cannot fetch from where it leads.
-            14 if error_code & !1 == FETCH && r.rip == ring0::SYSCALL_TARGET && cr2 == r.rip => {
-                (r.rip, r.rflags) = (r.rcx, r.r11);
-                entry::syscall(m, d, v, r);
-            }
             0x80 => entry::software_interrupt(m, d, v, r, 0x80),
             6 | 13 => match opcode(m, r) {
                 // INT does not reach its gate on such a KVM.
@@ -237,11 +304,13 @@ impl Running<'_> {
     }
 
     fn interrupt(&mut self, vector: u8) {
-        const EOI: u32 = 0x80b;
         let (m, d) = (&mut self.machine, &self.outside.domain);
-        m.chain.push(Step::Wrmsr { msr: EOI, value: 0 });
+        self.timer.end_interrupt = true;
         match vector {
-            VECTOR_TIMER => entry::timer(m, d, &mut self.vcpu),
+            VECTOR_TIMER => {
+                self.timer.armed = 0;
+                self.tick();
+            }
             VECTOR_HOST => {
                 for word in 0..64u64 {
                     let at = self.outside.to_guest().offset(word * 8);
@@ -260,13 +329,63 @@ impl Running<'_> {
         }
     }
 
-    /// Writes what ring 0 is to do next and points it there.
+    /// The timer fired. One that computes will want the next tick, too; one
+    /// that slept may go on sleeping.
+    fn tick(&mut self) {
+        let (m, d, v) = (&mut self.machine, &self.outside.domain, &mut *self.vcpu);
+        let deadline = v.singleshot_at;
+        entry::timer(m, d, v);
+        let fired = deadline != 0 && v.singleshot_at == 0;
+        if !fired || v.blocked {
+            return;
+        }
+        if let Some(next) = self.timer.foresight.next(xenner_core::time::now(m, d)) {
+            v.singleshot_at = next;
+            xenner_core::time::rearm(m, d, v);
+            self.timer.deadline = next;
+            self.timer.window_open = true;
+        }
+    }
+
+    /// Shows ring 3 what needs no hypercall.
+    fn show_window(&mut self) -> Outcome {
+        let deadline = self.vcpu.singleshot_at;
+        if deadline != self.timer.deadline {
+            self.timer.deadline = deadline;
+            if deadline != 0 {
+                self.timer.foresight.asked(deadline);
+            }
+            if std::mem::take(&mut self.timer.window_open) {
+                return self.show(Window::CLOSED);
+            }
+        } else if self.timer.window_open {
+            return self.show(Window::up_to(deadline));
+        }
+        Ok(())
+    }
+
+    fn show(&self, window: Window) -> Outcome {
+        let (memory, at) = (&self.outside.memory, Ring0::window(self.id));
+        memory
+            .store(at, window.first)
+            .and_then(|()| memory.store(at.offset(8), window.count))
+            .map_err(|_| "ring 3's page is lost".to_owned())
+    }
+
+    /// Writes what the CPU is to do next: ring 0, if it must, or ring 3 itself.
     fn go_on(&mut self) -> Outcome {
         if self.outside.asked[self.id].flush.swap(0, Ordering::SeqCst) != 0 {
             self.machine.flush(xenner_core::Flush::All);
         }
         let (m, d) = (&mut self.machine, &self.outside.domain);
         let next = entry::resume(m, d, &mut self.vcpu, &mut self.regs);
+        self.show_window()?;
+        self.set_timer_and_debug()?;
+        if next == Next::Run && self.goes_by_registers() {
+            self.enter_ring3();
+            return Ok(());
+        }
+        let m = &mut self.machine;
         let lost = |_| "ring 0's stack is lost".to_owned();
         let memory = &self.outside.memory;
         let r = &self.regs;
@@ -286,24 +405,59 @@ impl Running<'_> {
                     .map_err(lost)?
             }
         };
-        self.set_timer_and_debug()?;
         self.point_at(to);
         Ok(())
     }
 
+    /// Whether the CPU gets to ring 3 by loading registers. What IRETQ might
+    /// refuse is left to IRETQ.
+    fn goes_by_registers(&self) -> bool {
+        let same_cr3 = self.machine.cr3 == self.left.cr3;
+        self.machine.chain.is_registers_only(same_cr3)
+            && selector(self.regs.cs) == u64::from(ring0::USER_CS)
+            && Vaddr(self.regs.rip).is_canonical()
+    }
+
+    fn enter_ring3(&mut self) {
+        self.machine.chain.clear();
+        let m = &self.machine;
+        let (cr3, fs_base, gs_base) = (m.cr3, m.fs_base, m.gs_base);
+        let r = &self.regs;
+        self.load_registers(r.rip, r.rsp, r.rflags);
+        let Left {
+            in_ring0,
+            cr3: old,
+            fs_base: fs,
+            gs_base: gs,
+        } = self.left;
+        if in_ring0 || (old, fs, gs) != (cr3, fs_base, gs_base) {
+            let sregs = &mut self.fd.sync_regs_mut().sregs;
+            (sregs.cs, sregs.ss) = segments(ring0::USER_CS, ring0::USER_SS);
+            (sregs.cr3, sregs.fs.base, sregs.gs.base) = (cr3.addr().0, fs_base, gs_base);
+            self.fd.set_sync_dirty_reg(SyncReg::SystemRegister);
+        }
+    }
+
+    /// Ends the interrupt and sets the timer, by one call since each is dear.
     fn set_timer_and_debug(&mut self) -> Outcome {
-        if let Some(deadline) = self.machine.timer.take() {
-            let entry = kvm_msr_entry {
-                index: IA32_TSC_DEADLINE,
-                data: deadline,
-                ..Default::default()
-            };
-            let set = Msrs::from_entries(&[entry])
+        let entry = |index, data| kvm_msr_entry {
+            index,
+            data,
+            ..Default::default()
+        };
+        let deadline = self.machine.timer.take().unwrap_or(self.timer.armed);
+        let ends = std::mem::take(&mut self.timer.end_interrupt);
+        let sets = deadline != self.timer.armed;
+        let both = [entry(EOI, 0), entry(IA32_TSC_DEADLINE, deadline)];
+        let wanted = &both[usize::from(!ends)..1 + usize::from(sets)];
+        if !wanted.is_empty() {
+            let set = Msrs::from_entries(wanted)
                 .ok()
                 .map(|msrs| self.fd.set_msrs(&msrs));
-            if !matches!(set, Some(Ok(1))) {
+            if !matches!(set, Some(Ok(count)) if count == wanted.len()) {
                 return Err("KVM does not take the timer's deadline".into());
             }
+            self.timer.armed = deadline;
         }
         if let Some(regs) = self.machine.debug.take() {
             let regs = kvm_debugregs {
@@ -319,7 +473,17 @@ impl Running<'_> {
         Ok(())
     }
 
+    /// Has ring 0 go on.
     fn point_at(&mut self, to: Continuation) {
+        self.load_registers(to.rip, to.rsp, 2);
+        if !self.left.in_ring0 {
+            let sregs = &mut self.fd.sync_regs_mut().sregs;
+            (sregs.cs, sregs.ss) = segments(ring0::RING0_CS, ring0::RING0_SS);
+            self.fd.set_sync_dirty_reg(SyncReg::SystemRegister);
+        }
+    }
+
+    fn load_registers(&mut self, rip: u64, rsp: u64, rflags: u64) {
         let r = &self.regs;
         let sync = self.fd.sync_regs_mut();
         let regs = &mut sync.regs;
@@ -327,7 +491,7 @@ impl Running<'_> {
         (regs.rbp, regs.rbx, regs.r11, regs.r10) = (r.rbp, r.rbx, r.r11, r.r10);
         (regs.r9, regs.r8, regs.rax, regs.rcx) = (r.r9, r.r8, r.rax, r.rcx);
         (regs.rdx, regs.rsi, regs.rdi) = (r.rdx, r.rsi, r.rdi);
-        (regs.rip, regs.rsp, regs.rflags) = (to.rip, to.rsp, 2);
+        (regs.rip, regs.rsp, regs.rflags) = (rip, rsp, rflags);
         self.fd.set_sync_dirty_reg(SyncReg::Register);
     }
 
@@ -352,10 +516,34 @@ const SYSCALL: [u8; 2] = [0x0f, 0x05];
 /// cannot be read.
 fn opcode(m: &mut HostMachine<'_>, r: &Regs) -> [u8; 2] {
     let mut code = [0; 2];
-    match m.copy_from_guest(xen_sys::addr::Vaddr(r.rip), &mut code) {
+    match m.copy_from_guest(Vaddr(r.rip), &mut code) {
         Ok(()) => code,
         Err(_) => [0; 2],
     }
+}
+
+/// Flat 64-bit code, and a stack, of the selectors' privilege.
+fn segments(code: u16, stack: u16) -> (kvm_segment, kvm_segment) {
+    let cs = kvm_segment {
+        limit: 0xffff_ffff,
+        selector: code,
+        type_: 11,
+        present: 1,
+        dpl: (code & 3) as u8,
+        l: 1,
+        s: 1,
+        g: 1,
+        ..Default::default()
+    };
+    let ss = kvm_segment {
+        selector: stack,
+        type_: 3,
+        dpl: (stack & 3) as u8,
+        l: 0,
+        db: 1,
+        ..cs
+    };
+    (cs, ss)
 }
 
 /// The code selector ring 3 really runs with for one the guest names.

@@ -69,6 +69,7 @@ fn recorded(path: &Path, backing: Option<&Path>) -> (Arc<Image>, Record) {
     let mode = |write| Mode {
         write,
         direct: false,
+        direct_devices: false,
         lock: true,
     };
     let mut file = MediaFile::open(path, mode(true), &Paths).unwrap();

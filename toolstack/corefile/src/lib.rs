@@ -63,6 +63,12 @@ pub trait DumpSource {
     /// The shared info page.
     fn shared_info(&self) -> io::Result<Box<[u8; PAGE_SIZE]>>;
 
+    /// Whether guest frames are the guest's own numbers, as of HVM and PVH domains: the file then has
+    /// a list of these instead of pairs.
+    fn is_translated(&self) -> bool {
+        false
+    }
+
     /// Every page of the domain that exists.
     fn frames(&self) -> Vec<Frame>;
 
@@ -107,7 +113,11 @@ pub fn write<W: Write + Seek>(source: &dyn DumpSource, out: &mut W) -> io::Resul
         PAGE_SIZE as u64,
         8,
     );
-    layout.add(".xen_p2m", SHT_PROGBITS, frames.len() as u64 * 16, 16, 8);
+    let (name, entry) = match source.is_translated() {
+        true => (".xen_pfn", 8),
+        false => (".xen_p2m", 16),
+    };
+    layout.add(name, SHT_PROGBITS, frames.len() as u64 * entry, entry, 8);
     let pages = (frames.len() * PAGE_SIZE) as u64;
     layout.add(
         ".xen_pages",
@@ -127,7 +137,7 @@ pub fn write<W: Write + Seek>(source: &dyn DumpSource, out: &mut W) -> io::Resul
     }
     out.seek(SeekFrom::Start(shared_info_at))?;
     out.write_all(&shared_info[..])?;
-    write_p2m(&frames, out, p2m_at)?;
+    write_frames(&frames, source.is_translated(), out, p2m_at)?;
     let holes = write_pages(source, &frames, out, pages_at)?;
     out.flush()?;
     Ok(Written {
@@ -136,13 +146,20 @@ pub fn write<W: Write + Seek>(source: &dyn DumpSource, out: &mut W) -> io::Resul
     })
 }
 
-fn write_p2m<W: Write + Seek>(frames: &[Frame], out: &mut W, at: u64) -> io::Result<()> {
+fn write_frames<W: Write + Seek>(
+    frames: &[Frame],
+    translated: bool,
+    out: &mut W,
+    at: u64,
+) -> io::Result<()> {
     out.seek(SeekFrom::Start(at))?;
     for some in frames.chunks(4096) {
         let mut bytes = Vec::with_capacity(some.len() * 16);
         for frame in some {
             bytes.extend(frame.pfn.to_le_bytes());
-            bytes.extend(frame.gmfn.to_le_bytes());
+            if !translated {
+                bytes.extend(frame.gmfn.to_le_bytes());
+            }
         }
         out.write_all(&bytes)?;
     }

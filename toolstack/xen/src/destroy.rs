@@ -1,0 +1,89 @@
+//! Taking a domain apart: everything that belongs to it goes, whoever made it.
+
+use uuid::Uuid;
+use xen_sys::DomId;
+use xt_host::{HostError, Result};
+
+use crate::journal::{self, Entry};
+use crate::{XenHost, failed, hotplug, nodes, store, userdata};
+
+impl XenHost {
+    /// Ends a domain.
+    pub(crate) fn destroy_domain(&self, domid: DomId) -> Result<()> {
+        if domid == DomId(0) {
+            return Err(HostError::Refused(
+                "Domain 0 is this system itself; use poweroff(8).".into(),
+            ));
+        }
+        let info = self
+            .control
+            .domain_info(domid)
+            .map_err(failed("Cannot ask Xen about the domain"))?;
+        let info = info.ok_or_else(|| HostError::NoSuchDomain(domid.0.to_string()))?;
+        let uuid = Uuid::from_bytes(info.handle);
+        let entry = match Entry::begin(&self.dirs.journal, uuid, Some(domid)) {
+            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
+                return Err(HostError::Refused(format!(
+                    "Another command is making or ending domain {}; try again when it is done.",
+                    domid.0
+                )));
+            }
+            other => other.map_err(failed("Cannot write the journal"))?,
+        };
+        self.take_apart(domid, uuid)?;
+        entry.done().map_err(failed("Cannot close the journal"))
+    }
+
+    /// Removes all there is of a domain, in libxl's order: it stands still, its devices go, then its
+    /// memory, then its nodes and files. What is not there is no error: this is also how half a domain
+    /// ends. On an error as much as possible is gone.
+    pub(crate) fn take_apart(&self, domid: DomId, uuid: Uuid) -> Result<()> {
+        let there = || {
+            let info = self.control.domain_info(domid);
+            let info = info.map_err(failed("Cannot ask Xen about the domain"))?;
+            Ok(info.is_some_and(|info| info.handle == *uuid.as_bytes()))
+        };
+        if there()? {
+            self.control
+                .pause_domain(domid)
+                .map_err(failed("Cannot stop the domain"))?;
+        }
+        let mut client = self.client();
+        let devices = hotplug::detach_all(&mut client, domid);
+        if there()? {
+            self.control
+                .destroy_domain(domid)
+                .map_err(failed("Cannot end the domain"))?;
+        }
+        store(nodes::forget(&mut client, domid, Some(uuid)))?;
+        userdata::forget(&self.dirs.userdata, domid, uuid)
+            .map_err(failed("Cannot remove the domain's files"))?;
+        devices
+    }
+
+    /// Ends what commands that were killed have left half made or half taken apart.
+    pub(crate) fn clean_up(&self) -> Result<()> {
+        let unread = "Cannot read the journal";
+        for entry in journal::abandoned(&self.dirs.journal).map_err(failed(unread))? {
+            let uuid = entry.uuid;
+            let domains = self
+                .control
+                .domains()
+                .map_err(failed("Cannot list the domains"))?;
+            let made = domains.iter().find(|info| info.handle == *uuid.as_bytes());
+            let domid = made.map(|info| info.domain).or(entry.domid);
+            // Its number may be another's by now: then that one's nodes are not touched.
+            let others = |domid: DomId| {
+                let mut domains = domains.iter();
+                domains.any(|info| info.domain == domid && info.handle != *uuid.as_bytes())
+            };
+            if let Some(domid) = domid
+                && !others(domid)
+            {
+                self.take_apart(domid, uuid)?;
+            }
+            entry.done().map_err(failed("Cannot close the journal"))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,159 @@
+//! Devices of a running toolstack: their nodes by [`xt_devices`], and the scripts in between, as libxl
+//! runs them.
+//!
+//! A back end gets its device when the script has said where it is: `block add` writes
+//! `physical-device`, `vif-bridge online` puts the interface into the bridge.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use xen_sys::DomId;
+use xt_devices::{DeviceNodes, DeviceRef, Mode};
+use xt_host::{HostError, Result};
+use xt_xenstore::client::Client;
+
+use crate::store;
+
+/// How long a back end has for each step; libxl has 10 s for devices and 40 s for scripts.
+pub(crate) const LIMIT: Duration = Duration::from_secs(40);
+
+/// Attaches a device and waits until its back end is ready for the guest.
+pub(crate) fn attach(client: &mut Client, nodes: &DeviceNodes) -> Result<()> {
+    xt_devices::attach(client, nodes).map_err(refused)?;
+    let started = start(client, nodes);
+    if started.is_err() {
+        // What went wrong is worth more than what goes wrong then.
+        let _ = detach(client, &nodes.device, Mode::Force);
+    }
+    started
+}
+
+fn start(client: &mut Client, nodes: &DeviceNodes) -> Result<()> {
+    xt_devices::wait_ready(client, &nodes.device, LIMIT).map_err(refused)?;
+    // Devices that another domain serves are that one's affair.
+    if nodes.backend == DomId(0) && nodes.backend_kind != "qdisk" {
+        run_script(client, &nodes.device, &nodes.back_path(), Event::Add)?;
+    }
+    Ok(())
+}
+
+/// Detaches a device. The script comes once the back end has closed.
+pub(crate) fn detach(client: &mut Client, device: &DeviceRef, mode: Mode) -> Result<()> {
+    let mut ran = Ok(());
+    let script = |client: &mut Client, back: &str| {
+        let own = back.starts_with("/local/domain/0/backend/") && !back.contains("/qdisk/");
+        if own {
+            ran = run_script(client, device, back, Event::Remove);
+        }
+    };
+    let limit = xt_devices::detach::LIMIT;
+    let detached = xt_devices::detach::detach_with(client, device, mode, limit, script);
+    detached.map_err(refused)?;
+    ran
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Event {
+    Add,
+    Remove,
+}
+
+/// A device's state is told to its script by these.
+struct Named {
+    is_disk: bool,
+    path: String,
+    vif: Option<String>,
+}
+
+impl Named {
+    fn read(client: &mut Client, device: &DeviceRef, back: &str) -> Result<Self> {
+        let own = "/local/domain/0/";
+        let is_disk = device.kind == "vbd";
+        let vif = match is_disk {
+            true => None,
+            false => {
+                let given = store(client.read_text(&format!("{back}/vifname")))?;
+                Some(given.unwrap_or_else(|| format!("vif{}.{}", device.domid.0, device.devid)))
+            }
+        };
+        Ok(Self {
+            is_disk,
+            path: back.strip_prefix(own).unwrap_or(back).to_owned(),
+            vif,
+        })
+    }
+
+    fn run(&self, client: &mut Client, script: &str, event: Event) -> Result<()> {
+        let word = match (self.is_disk, event) {
+            (true, Event::Add) => "add",
+            (true, Event::Remove) => "remove",
+            (false, Event::Add) => "online",
+            (false, Event::Remove) => "offline",
+        };
+        let mut command = Command::new(script);
+        command
+            .arg(word)
+            .env("script", script)
+            .env("XENBUS_TYPE", if self.is_disk { "vbd" } else { "vif" })
+            .env("XENBUS_PATH", &self.path)
+            .env("XENBUS_BASE_PATH", "backend")
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        if let Some(vif) = &self.vif {
+            command.arg("type_if=vif").env("vif", vif).env("netdev", "");
+        }
+        let ended = command.output().map_err(|source| {
+            HostError::failed(format!("Cannot run the hotplug script {script:?}"), source)
+        })?;
+        if ended.status.success() {
+            return Ok(());
+        }
+        let told = client.read_text(&format!("/local/domain/0/{}/hotplug-error", self.path));
+        let told = told.ok().flatten().filter(|text| !text.is_empty());
+        let said = String::from_utf8_lossy(&ended.stderr).trim().to_owned();
+        let why = told.unwrap_or(said);
+        Err(HostError::Refused(format!(
+            "The hotplug script {script:?} failed at {word} ({}): {}",
+            ended.status,
+            if why.is_empty() {
+                "it gives no reason"
+            } else {
+                &why
+            }
+        )))
+    }
+}
+
+fn run_script(client: &mut Client, device: &DeviceRef, back: &str, event: Event) -> Result<()> {
+    let Some(script) = store(client.read_text(&format!("{back}/script")))? else {
+        return Ok(());
+    };
+    Named::read(client, device, back)?.run(client, &script, event)
+}
+
+/// Removes all devices of a domain that is dead: the scripts run for each.
+pub(crate) fn detach_all(client: &mut Client, domid: DomId) -> Result<()> {
+    let devices = xt_devices::list::devices(client, domid).map_err(refused)?;
+    let mut worst = Ok(());
+    for device in &devices {
+        match detach(client, device, Mode::Force) {
+            Ok(()) => {}
+            Err(error) => worst = Err(error),
+        }
+    }
+    xt_devices::detach::forget_all(client, domid).map_err(refused)?;
+    worst
+}
+
+/// What a device's refusal means.
+pub(crate) fn refused(error: xt_devices::DeviceError) -> HostError {
+    use xt_devices::DeviceError as E;
+    match error {
+        E::Store(source) => HostError::failed("Cannot change devices in xenstore", source),
+        E::Spec(text) => HostError::Config(text),
+        E::Timeout { .. } => HostError::TimedOut(error.to_string()),
+        E::Exists(_) | E::Missing(_) | E::Failed { .. } => HostError::Refused(error.to_string()),
+        E::Backend(_) => HostError::Config(error.to_string()),
+    }
+}

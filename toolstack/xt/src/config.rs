@@ -1,0 +1,194 @@
+//! Configuration files, up to what a host is asked to create.
+
+use std::path::{Path, PathBuf};
+
+use xt_config::libxl::DomainConfig;
+use xt_config::{ConfigErrors, Diagnostic, Document, DomainSpec};
+use xt_host::{HostError, HostKind};
+
+use crate::status::{Failure, Status};
+
+/// The largest configuration file read.
+const MAX_CONFIG: u64 = 1 << 20;
+
+/// A configuration that was read.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What it asks for.
+    pub spec: DomainSpec,
+    /// The same in libxl's terms, every key of `xl` included.
+    pub libxl: DomainConfig,
+    /// The file's text with the settings of the command line as lines of their own: what `xl` keeps.
+    pub source: String,
+    /// What was odd.
+    pub warnings: Vec<String>,
+    document: Document,
+}
+
+impl Loaded {
+    /// A host's refusal, with the place in the file that it is about.
+    pub fn locate(&self, error: HostError) -> Failure {
+        match error {
+            HostError::Key { key, message, help } => {
+                let error = self.document.error_at(key, message, help);
+                Failure::plain(error.to_string())
+            }
+            HostError::NotHere { .. } => error.into(),
+            error => Failure::new(Status::NotCreated, error.chain()),
+        }
+    }
+}
+
+/// Tells the arguments of `create` apart as `xl` does: those with `=` are settings, one may be the
+/// file.
+///
+/// # Errors
+/// No file, or two.
+pub fn split(
+    arguments: &[String],
+    option: Option<&Path>,
+) -> Result<(PathBuf, Vec<String>), Failure> {
+    let mut file = option.map(Path::to_owned);
+    let mut settings = Vec::new();
+    for argument in arguments {
+        let is_setting = argument.contains('=');
+        if file.is_none() && !is_setting {
+            file = Some(argument.into());
+        } else if is_setting {
+            settings.push(argument.clone());
+        } else {
+            let message = format!("{argument:?} is neither KEY=VALUE nor the only configuration");
+            return Err(Failure::usage(message));
+        }
+    }
+    let missing = || {
+        let message = "No configuration file is given; xt help create tells how";
+        Failure::new(Status::NoConfig, message)
+    };
+    Ok((file.ok_or_else(missing)?, settings))
+}
+
+/// Reads `path` (`-` is standard input) and then `settings`, for a host of that kind.
+///
+/// # Errors
+/// The file cannot be read, or something in it is wrong.
+pub fn load(path: &Path, settings: &[String], host: HostKind) -> Result<Loaded, Failure> {
+    let unreadable = |error: &dyn std::fmt::Display| {
+        let message = format!("Cannot read the configuration {path:?}: {error}");
+        Failure::new(Status::NotCreated, message)
+    };
+    let bytes = match path == Path::new("-") {
+        true => {
+            use std::io::Read;
+            let mut bytes = Vec::new();
+            let mut input = std::io::stdin().lock().take(MAX_CONFIG);
+            input.read_to_end(&mut bytes).map(|_| bytes)
+        }
+        false => xenner::image::read(path, MAX_CONFIG),
+    };
+    let bytes = bytes.map_err(|error| unreadable(&error))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        unreadable(&format!(
+            "byte {} is not UTF-8",
+            error.utf8_error().valid_up_to()
+        ))
+    })?;
+    parse(&text, &path.display().to_string(), settings, host)
+}
+
+fn parse(text: &str, file: &str, settings: &[String], host: HostKind) -> Result<Loaded, Failure> {
+    let refused = |errors: ConfigErrors| Failure::plain(errors.to_string());
+    let document = xt_config::parse_with_overrides(text, file, settings).map_err(refused)?;
+    let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u32);
+    let machine = xt_config::domain::Host::uniform(processors);
+    let libxl = DomainConfig::from_document(&document, &machine).map_err(refused)?;
+    let idle: &[&str] = match host {
+        HostKind::Kvm => &xenner::config::IDLE,
+        HostKind::Xen => &[],
+    };
+    let keys = xt_config::keys::SPEC_KEYS.iter().copied();
+    let acted_on: Vec<&str> = keys.filter(|key| !idle.contains(key)).collect();
+    let checked = DomainSpec::from_document(&document, &acted_on).map_err(refused)?;
+    let mut spec = checked.value;
+    // Both must tell of the same domain.
+    spec.uuid = spec.uuid.or(libxl.value.c_info.uuid);
+    let mut source = text.to_owned();
+    for setting in settings {
+        if !source.is_empty() && !source.ends_with('\n') {
+            source.push('\n');
+        }
+        source.push_str(setting);
+        source.push('\n');
+    }
+    Ok(Loaded {
+        spec,
+        libxl: libxl.value,
+        source,
+        warnings: checked.warnings.iter().map(Diagnostic::to_string).collect(),
+        document,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WEB: &str = "name = 'web'\nkernel = '/k'\nmemory = 64\n";
+
+    #[test]
+    fn settings_are_told_from_the_file() {
+        let list = |words: &[&str]| {
+            words
+                .iter()
+                .map(|word| (*word).to_owned())
+                .collect::<Vec<_>>()
+        };
+        let given = |words: &[&str]| split(&list(words), None);
+        let (file, settings) = given(&["web.cfg", "memory=64", "vcpus=2"]).unwrap();
+        assert_eq!(file, Path::new("web.cfg"));
+        assert_eq!(settings, ["memory=64", "vcpus=2"]);
+        let (file, settings) = given(&["memory=64", "web.cfg"]).unwrap();
+        assert_eq!((file, settings), ("web.cfg".into(), list(&["memory=64"])));
+        let (file, settings) = split(&list(&["a=1"]), Some(Path::new("x"))).unwrap();
+        assert_eq!((file, settings), ("x".into(), list(&["a=1"])));
+        assert_eq!(given(&[]).unwrap_err().status, Status::NoConfig);
+        assert_eq!(given(&["a=1"]).unwrap_err().status, Status::NoConfig);
+        assert_eq!(
+            given(&["web.cfg", "bad"]).unwrap_err().status,
+            Status::Usage
+        );
+    }
+
+    #[test]
+    fn settings_win_and_are_kept() {
+        let settings = ["memory=128".to_owned()];
+        let loaded = parse(WEB, "web.cfg", &settings, HostKind::Kvm).unwrap();
+        assert_eq!(loaded.spec.memory_mib, 128);
+        assert_eq!(loaded.source, WEB.to_owned() + "memory=128\n");
+    }
+
+    #[test]
+    fn errors_have_a_place() {
+        let error = parse("name = 'a'\nmemory = [\n", "web.cfg", &[], HostKind::Kvm).unwrap_err();
+        assert_eq!(error.status, Status::Failed);
+        assert!(error.message.starts_with("web.cfg:"), "{error}");
+        let text = WEB.to_owned() + "type = 'pvh'\n";
+        let loaded = parse(&text, "web.cfg", &[], HostKind::Kvm).unwrap();
+        let refusal = HostError::Key {
+            key: "type",
+            message: "no".into(),
+            help: None,
+        };
+        let failure = loaded.locate(refusal);
+        assert!(failure.message.starts_with("web.cfg:4:"), "{failure}");
+    }
+
+    #[test]
+    fn what_a_host_does_not_act_on_is_said() {
+        let text = WEB.to_owned() + "max_grant_frames = 64\n";
+        let of = |host| parse(&text, "web.cfg", &[], host).unwrap().warnings;
+        assert_eq!(of(HostKind::Xen).len(), 0);
+        let warnings = of(HostKind::Kvm);
+        assert!(warnings[0].contains("max_grant_frames"), "{warnings:?}");
+    }
+}

@@ -1,0 +1,182 @@
+//! What follows the end of a domain.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use xt_config::{Action, DomainSpec, EventActions};
+use xt_host::{CreateOptions, DomId, DomainInfo, Host, ShutdownReason};
+
+use super::record::{self, Record};
+use crate::status::Failure;
+use crate::verb::create::locked;
+
+/// Where core files go, as xl's.
+const DUMPS: &str = "/var/lib/xen/dump";
+
+/// What the settings say about an end; `None` if nothing is to be done, as for a suspend, which who
+/// asked for it handles.
+fn wanted(on: &EventActions, reason: ShutdownReason) -> Option<Action> {
+    match reason {
+        ShutdownReason::Poweroff => Some(on.poweroff),
+        ShutdownReason::Reboot => Some(on.reboot),
+        ShutdownReason::Crash => Some(on.crash),
+        ShutdownReason::Watchdog => Some(on.watchdog),
+        ShutdownReason::SoftReset => Some(on.soft_reset),
+        ShutdownReason::Suspend => None,
+        ShutdownReason::Other(_) => Some(on.crash),
+    }
+}
+
+/// Every domain that is looked after by whom `mine` says.
+fn charges(host: &dyn Host, mine: impl Fn(&Record) -> bool) -> Result<Vec<DomainInfo>, Failure> {
+    let mut charges = Vec::new();
+    for domain in host.list()? {
+        if domain.self_supervised || domain.state.dying {
+            continue;
+        }
+        // One that goes just now has none any more.
+        let Ok(Some(record)) = Record::read(host, DomId(domain.domid)) else {
+            continue;
+        };
+        if mine(&record) && !record.done {
+            charges.push(domain);
+        }
+    }
+    Ok(charges)
+}
+
+/// How many there are.
+pub fn count(host: &dyn Host, mine: impl Fn(&Record) -> bool) -> Result<usize, Failure> {
+    Ok(charges(host, mine)?.len())
+}
+
+/// Does what is to be done for each that has ended, and tells how many are left. One that fails is
+/// said on standard error, and holds up no other.
+pub fn round(host: &dyn Host, mine: impl Fn(&Record) -> bool) -> Result<usize, Failure> {
+    for domain in charges(host, &mine)? {
+        if let Err(failure) = end(host, &domain) {
+            eprintln!("xt: Domain {}: {failure}", domain.name);
+        }
+    }
+    count(host, mine)
+}
+
+/// Does what the settings say about the end of a domain, if it has ended.
+pub fn end(host: &dyn Host, domain: &DomainInfo) -> Result<(), Failure> {
+    let domid = DomId(domain.domid);
+    let Some(reason) = domain.state.shutdown else {
+        return Ok(());
+    };
+    let (Some(record), Some(spec)) = (Record::read(host, domid)?, host.configuration(domid)?)
+    else {
+        return Ok(());
+    };
+    let done = || {
+        let done = Record {
+            done: true,
+            ..record.clone()
+        };
+        done.write(host, domid)
+    };
+    let Some(action) = wanted(&spec.on, reason) else {
+        return Ok(());
+    };
+    // As xl keeps it; the next run's is the same.
+    let source = host.kept(domid, "xl")?.unwrap_or_default();
+    let source = String::from_utf8_lossy(&source).into_owned();
+    let name = &domain.name;
+    eprintln!(
+        "xt: Domain {name} ({}) ended: {reason:?}; {action:?} follows",
+        domid.0
+    );
+    if matches!(action, Action::CoredumpDestroy | Action::CoredumpRestart) {
+        dump(host, domain);
+    }
+    match action {
+        Action::Preserve => done(),
+        Action::Destroy | Action::CoredumpDestroy => Ok(host.destroy(domid)?),
+        Action::Restart | Action::CoredumpRestart => {
+            let next = record.next(record::now());
+            host.destroy(domid)?;
+            restart(host, &spec, source, next)
+        }
+        Action::RenameRestart => {
+            let next = record.next(record::now());
+            done()?;
+            host.preserve(domid, &kept_name(host, name)?)?;
+            restart(host, &spec, source, next)
+        }
+        Action::SoftReset => Ok(host.soft_reset(domid, &spec)?),
+    }
+}
+
+/// Starts a domain again. It is paused until its record is there, so that it is looked after from its
+/// first instruction on.
+fn restart(
+    host: &dyn Host,
+    spec: &DomainSpec,
+    source: String,
+    next: Option<Record>,
+) -> Result<(), Failure> {
+    let Some(next) = next else {
+        return Err(Failure::plain(format!(
+            "It ended {} times in a row within {} seconds of its start; it is not started again",
+            record::EARLY_RESTARTS + 1,
+            record::EARLY
+        )));
+    };
+    let options = CreateOptions {
+        paused: true,
+        source,
+        ..CreateOptions::default()
+    };
+    let domid = locked(host, spec, &options)?;
+    let begun = next
+        .write(host, domid)
+        .and_then(|()| Ok(host.unpause(domid)?));
+    if begun.is_err() {
+        let _ = host.destroy(domid);
+    }
+    begun
+}
+
+/// A name for a domain that makes room for its successor: with the number of its run behind it, as no
+/// other domain has that.
+fn kept_name(host: &dyn Host, name: &str) -> Result<String, Failure> {
+    let domains = host.list()?;
+    let free = |wanted: &String| !domains.iter().any(|domain| domain.name == *wanted);
+    let stem = format!("{name}-{}", record::now());
+    let numbered = (2..100).map(|number| format!("{stem}.{number}"));
+    let mut names = std::iter::once(stem.clone()).chain(numbered);
+    names
+        .find(free)
+        .ok_or_else(|| Failure::plain(format!("Every name like {stem} is taken")))
+}
+
+/// Writes a core file; failing to is said, and no reason not to go on.
+fn dump(host: &dyn Host, domain: &DomainInfo) {
+    let path = Path::new(DUMPS).join(format!("{}-{}.core", domain.name, record::now()));
+    match write_dump(host, domain, &path) {
+        Ok(()) => eprintln!("xt: Core file: {}", path.display()),
+        Err(failure) => {
+            let _ = std::fs::remove_file(&path);
+            eprintln!("xt: {failure}");
+        }
+    }
+}
+
+fn write_dump(host: &dyn Host, domain: &DomainInfo, path: &PathBuf) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::plain(format!("Cannot write the core file {path:?}: {error}"))
+    };
+    std::fs::create_dir_all(DUMPS).map_err(failed)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    let file = options.open(path).map_err(failed)?;
+    Ok(host.dump_core(DomId(domain.domid), file, path, false)?)
+}
+
+#[cfg(test)]
+#[path = "action_test.rs"]
+mod tests;

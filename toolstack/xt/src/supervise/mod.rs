@@ -1,0 +1,105 @@
+//! Domains that end: one process for all of them does what their `on_*` settings say.
+//!
+//! `xl` leaves a process behind for each domain; here [`run`] looks after all that `xt` created. It
+//! keeps nothing in memory that it needs: who is looked after, and with what settings, is kept with each
+//! domain ([`record`]), so it can be killed and started again at any moment, and finds the domains that
+//! ended meanwhile. A lock makes it the only one. `create` starts it where it does not run; it ends when
+//! nothing is left to look after.
+//!
+//! Hosts that look after domains by themselves ([`xt_host::DomainInfo::self_supervised`]) need none of
+//! this.
+
+mod action;
+mod process;
+mod record;
+
+use xt_host::{Changes, DomId, DomainInfo, Host};
+
+use crate::cli::SuperviseArgs;
+use crate::status::{Failure, Status};
+pub use record::Record;
+
+/// `supervise`
+///
+/// # Errors
+/// Another one runs, or the host cannot be driven.
+pub fn command(host: &dyn Host, arguments: &SuperviseArgs) -> Result<Status, Failure> {
+    if arguments.detach {
+        process::start()?;
+        return Ok(Status::Success);
+    }
+    run(host, arguments.stay)
+}
+
+/// Hands a new domain to the supervisor, unless its host needs none or `foreground` is told that the
+/// caller does it himself.
+///
+/// # Errors
+/// The supervisor does not start.
+pub fn take_care(host: &dyn Host, domid: DomId, foreground: bool) -> Result<(), Failure> {
+    if host.domain(domid)?.self_supervised {
+        return Ok(());
+    }
+    let record = Record {
+        foreground,
+        ..Record::default()
+    };
+    record.write(host, domid)?;
+    match foreground {
+        true => Ok(()),
+        false => process::start(),
+    }
+}
+
+/// Looks after domains until none is left, or for ever with `stay`.
+///
+/// # Errors
+/// As of [`command`].
+pub fn run(host: &dyn Host, stay: bool) -> Result<Status, Failure> {
+    let place = process::Place::take()?;
+    let mut changes = host.changes()?;
+    place.announce()?;
+    loop {
+        let left = action::round(host, |record| !record.foreground)?;
+        if left == 0 && !stay {
+            // One that comes from now on starts another supervisor: it sees the lock free, or the
+            // check below sees it.
+            drop(place);
+            return match action::count(host, |record| !record.foreground)? {
+                0 => Ok(Status::Success),
+                _ => run(host, stay),
+            };
+        }
+        changes.wait(None)?;
+    }
+}
+
+/// `create -F`: looks after one domain, and whatever it becomes, until it is gone.
+///
+/// # Errors
+/// The host cannot be driven any more.
+pub fn in_foreground(
+    host: &dyn Host,
+    domid: DomId,
+    mut changes: Box<dyn Changes>,
+) -> Result<Status, Failure> {
+    let Ok(mut domain) = host.domain(domid) else {
+        return Ok(Status::Success);
+    };
+    loop {
+        if !domain.self_supervised {
+            action::end(host, &domain)?;
+        }
+        // A new start has a new number, and one that does not answer has no UUID.
+        let is_same = |other: &DomainInfo| other.uuid == domain.uuid || other.domid == domain.domid;
+        let same = host.list()?.into_iter().find(is_same);
+        match same {
+            None => return Ok(Status::Success),
+            // Kept for inspection: nothing more will come.
+            Some(kept) if kept.state.shutdown.is_some() => return Ok(Status::Success),
+            Some(there) if there.uuid == domain.uuid => domain = there,
+            Some(_) => {}
+        }
+        changes.wait(None)?;
+    }
+}

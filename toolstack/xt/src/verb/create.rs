@@ -1,0 +1,123 @@
+//! `create` and `config-update`
+
+use std::path::Path;
+
+use serde_json::json;
+use xt_config::DomainSpec;
+use xt_host::{ConsoleKind, CreateOptions, DomId, Host, HostKind};
+
+use super::console::Attached;
+use crate::choose::Signs;
+use crate::cli::{Cli, ConfigUpdateArgs, CreateArgs};
+use crate::output::{print, print_json};
+use crate::status::{Failure, Status};
+use crate::{config, lock, supervise};
+
+/// `create`. A dry run needs no host, only its kind.
+pub fn create(
+    cli: &Cli,
+    arguments: &CreateArgs,
+    wanted: Option<HostKind>,
+    open: &dyn Fn() -> Result<Box<dyn Host>, Failure>,
+) -> Result<Status, Failure> {
+    let dry = arguments.dry_run || cli.dry_run;
+    let (file, settings) = config::split(&arguments.arguments, arguments.config.as_deref())?;
+    let kind = match (wanted, dry) {
+        (Some(kind), _) => kind,
+        (None, true) => Signs::look().kind().unwrap_or(HostKind::Xen),
+        (None, false) => Signs::look().kind()?,
+    };
+    if !arguments.quiet {
+        eprintln!("Parsing config from {}", file.display());
+    }
+    let loaded = config::load(&file, &settings, kind)?;
+    if !arguments.quiet {
+        for warning in &loaded.warnings {
+            eprintln!("xt: {warning}");
+        }
+    }
+    if dry {
+        let text = loaded.libxl.to_json();
+        let text = text.map_err(|error| Failure::plain(error.to_string()))?;
+        return print(&(text + "\n"));
+    }
+    let host = open()?;
+    let host = &*host;
+    // Not before it is looked after: it could end unseen.
+    let held = arguments.console || host.kind() == HostKind::Xen && !arguments.unsupervised;
+    let options = CreateOptions {
+        paused: arguments.paused || held,
+        unsupervised: arguments.unsupervised,
+        source: loaded.source.clone(),
+    };
+    // Before it can end.
+    let changes = match arguments.foreground {
+        true => Some(host.changes()?),
+        false => None,
+    };
+    let domid = locked(host, &loaded.spec, &options).map_err(|error| loaded.locate(error))?;
+    let console = match prepare(host, domid, arguments, held) {
+        Ok(console) => console,
+        Err(failure) => {
+            // Half a start is none.
+            let _ = host.destroy(domid);
+            return Err(failure);
+        }
+    };
+    if arguments.json {
+        print_json(&json!({"domid": domid.0, "name": loaded.spec.name}))?;
+    }
+    if let Some(console) = console {
+        console.relay()?;
+    }
+    match changes {
+        Some(changes) => supervise::in_foreground(host, domid, changes),
+        None => Ok(Status::Success),
+    }
+}
+
+/// Creates under the lock that toolstacks of Xen share.
+pub(crate) fn locked(
+    host: &dyn Host,
+    spec: &DomainSpec,
+    options: &CreateOptions,
+) -> xt_host::Result<DomId> {
+    let _held = match host.kind() {
+        HostKind::Kvm => None,
+        HostKind::Xen => Some(
+            lock::take(Path::new(lock::CREATION))
+                .map_err(|failure| xt_host::HostError::Unusable(failure.message))?,
+        ),
+    };
+    host.create(spec, options)
+}
+
+/// What the domain needs before it may run: somebody who looks after it, somebody at its console.
+fn prepare(
+    host: &dyn Host,
+    domid: DomId,
+    arguments: &CreateArgs,
+    held: bool,
+) -> Result<Option<Attached>, Failure> {
+    if !arguments.unsupervised {
+        supervise::take_care(host, domid, arguments.foreground)?;
+    }
+    let console = match arguments.console {
+        true => Some(Attached::open(host, domid, ConsoleKind::Any, 0)?),
+        false => None,
+    };
+    if held && !arguments.paused {
+        host.unpause(domid)?;
+    }
+    Ok(console)
+}
+
+/// `config-update`
+pub fn config_update(host: &dyn Host, arguments: &ConfigUpdateArgs) -> Result<Status, Failure> {
+    let domain = host.find(&arguments.domain)?;
+    let (file, settings) = config::split(&arguments.arguments, arguments.config.as_deref())?;
+    let loaded = config::load(&file, &settings, host.kind())?;
+    host.set_configuration(DomId(domain.domid), &loaded.spec, &loaded.source)
+        .map_err(|error| loaded.locate(error))?;
+    Ok(Status::Success)
+}
