@@ -393,7 +393,7 @@ fn memory(list: &mut List<'_, '_>, ram: &Ram) -> Result<(), Full> {
     for (number, (start, end)) in (0u16..).zip(ranges()) {
         list.begin(19, 0x1300 + number, 15)?
             .set(4, &((start >> 10) as u32).to_le_bytes())
-            .set(8, &((end - 1 >> 10) as u32).to_le_bytes())
+            .set(8, &(((end - 1) >> 10) as u32).to_le_bytes())
             .set(12, &0x1000u16.to_le_bytes())
             .set(14, &[1])
             .end(&[])?;
@@ -408,7 +408,7 @@ fn memory(list: &mut List<'_, '_>, ram: &Ram) -> Result<(), Full> {
             let stop = (*end).min(at + LARGEST_DEVICE - offset % LARGEST_DEVICE);
             list.begin(20, handle, 19)?
                 .set(4, &((at >> 10) as u32).to_le_bytes())
-                .set(8, &((stop - 1 >> 10) as u32).to_le_bytes())
+                .set(8, &(((stop - 1) >> 10) as u32).to_le_bytes())
                 .set(12, &(0x1100 + device).to_le_bytes())
                 .set(14, &(0x1300 + number).to_le_bytes())
                 .set(16, &[1, 0, 0])

@@ -48,7 +48,7 @@ pub fn build(vcpus: u32, out: &mut Bytes<'_>) -> Result<(), Full> {
 /// over its inputs 16 to 47.
 pub fn gsi_of(device: u8, pin: u8) -> u32 {
     let device = u32::from(device);
-    16 + ((device << 2) + (device >> 3) + u32::from(pin) & 31)
+    16 + (((device << 2) + (device >> 3) + u32::from(pin)) & 31)
 }
 
 /// A letter and a number: `P00A`, `S01F`.
