@@ -7,7 +7,7 @@ use xen_sys::addr::Paddr;
 use xen_sys::hvm::{HvmModlistEntry, HvmStartInfo, XEN_HVM_START_MAGIC_VALUE};
 use zerocopy::FromBytes;
 
-use crate::layout::{self, FOUR_GIB, PCI_LOWEST};
+use crate::layout::{self, FOUR_GIB};
 use crate::loader::Error;
 use crate::machine::Machine;
 
@@ -79,11 +79,6 @@ impl HvmInfo {
         }
         Ok(info)
     }
-
-    /// Where PCI devices may begin at the lowest without memory being moved.
-    pub fn free_below_4g(&self) -> u64 {
-        self.low_end.max(PCI_LOWEST)
-    }
 }
 
 /// A file the toolstack has put into memory.
@@ -147,4 +142,49 @@ fn is_text(machine: &mut impl Machine, at: u64, text: &str) -> Result<bool, Erro
         }
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bytes::checksum;
+
+    fn table(vcpus: u32, low: u32, high: u32) -> [u8; SIZE] {
+        let mut bytes = [0; SIZE];
+        bytes[..8].copy_from_slice(b"HVM INFO");
+        for (at, word) in [(8, 48), (16, vcpus), (20, low), (24, 0xfeff8), (28, high)] {
+            bytes[at..at + 4].copy_from_slice(&word.to_le_bytes());
+        }
+        bytes[13] = 1;
+        bytes[32] = 0b101;
+        bytes[12] = checksum(&bytes);
+        bytes
+    }
+
+    #[test]
+    fn the_toolstacks_table_is_read() {
+        let info = HvmInfo::parse(&table(4, 0xf0000, 0x140000)).unwrap();
+        assert_eq!((info.vcpus, info.online, info.apic), (4, 0b101, true));
+        assert_eq!((info.low_end, info.high_end), (0xf000_0000, 0x1_4000_0000));
+        assert_eq!(info.reserved, 0xfeff_8000);
+        let without = HvmInfo::parse(&table(1, 0x10000, 0)).unwrap();
+        assert_eq!(without.high_end, FOUR_GIB);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        for wrong in [
+            table(0, 0x10000, 0),
+            table(129, 0x10000, 0),
+            table(1, 0, 0),
+            table(1, 0xfd000, 0),
+        ] {
+            assert!(HvmInfo::parse(&wrong).is_err());
+        }
+        for at in [0, 12, 40] {
+            let mut wrong = table(1, 0x10000, 0);
+            wrong[at] ^= 1;
+            assert!(HvmInfo::parse(&wrong).is_err(), "byte {at}");
+        }
+    }
 }
