@@ -9,6 +9,9 @@ use xenner_rigs::{packages, rig_l};
 
 use crate::{HOST_PACKAGES, cargo, licences, top};
 
+/// Programs that tests compare with: the ACPI compiler.
+const TEST_PACKAGES: &[&str] = &["acpica-tools"];
+
 /// Formatting, lints, licences, documentation, then every test, those with
 /// rigs among them. All of it runs, whatever fails.
 #[derive(Debug, Args)]
@@ -46,6 +49,8 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
         "xenner-emu",
         "--package",
         "xenner-guests",
+        "--package",
+        "hvmloader",
         "--target",
         "x86_64-unknown-none",
         "--quiet",
