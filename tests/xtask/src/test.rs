@@ -46,6 +46,8 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
         "xenner-emu",
         "--package",
         "xenner-guests",
+        "--package",
+        "hvmloader",
         "--target",
         "x86_64-unknown-none",
         "--quiet",
@@ -102,6 +104,8 @@ pub fn nightly() -> Result<ExitCode> {
         .env("XENNER_MATRIX", "full")
         .env("PROPTEST_CASES", "10000");
     step("tests of everything", &mut tests)?;
+    let mut xl = cargo(["xtask", "record-xl", "--check"]);
+    step("xl's answers to the test configurations", &mut xl)?;
     fuzz(NIGHTLY_FUZZ_SECONDS)?;
     step("figures", &mut cargo(["xtask", "bench"]))?;
     Ok(ExitCode::SUCCESS)
