@@ -243,7 +243,7 @@ impl Chain {
     /// Whether loading registers does the same. A CR3 that stays as it is
     /// (`same_cr3`) would drop no translations.
     pub fn is_registers_only(&self, same_cr3: bool) -> bool {
-        !self.beyond_registers && !(self.loads_cr3 && same_cr3)
+        !(self.beyond_registers || self.loads_cr3 && same_cr3)
     }
 
     /// Forgets the steps.
