@@ -9,9 +9,6 @@ use xenner_rigs::{packages, rig_l};
 
 use crate::{HOST_PACKAGES, cargo, licences, top};
 
-/// Programs that tests compare with: the ACPI compiler.
-const TEST_PACKAGES: &[&str] = &["acpica-tools"];
-
 /// Formatting, lints, licences, documentation, then every test, those with
 /// rigs among them. All of it runs, whatever fails.
 #[derive(Debug, Args)]
