@@ -39,6 +39,13 @@ impl Host for XenHost {
         self.create_domain(spec, options)
     }
 
+    fn commit(&self, domid: DomId) -> Result<()> {
+        match self.take_uncommitted(domid) {
+            Some(entry) => entry.done().map_err(failed("Cannot close the journal")),
+            None => Ok(()),
+        }
+    }
+
     fn destroy(&self, domid: DomId) -> Result<()> {
         self.destroy_domain(domid)
     }

@@ -48,6 +48,7 @@ pub fn create(
     let options = CreateOptions {
         paused: arguments.paused || held,
         unsupervised: arguments.unsupervised,
+        uncommitted: true,
         source: loaded.source.clone(),
     };
     // Before it can end.
@@ -109,6 +110,7 @@ fn prepare(
     if held && !arguments.paused {
         host.unpause(domid)?;
     }
+    host.commit(domid)?;
     Ok(console)
 }
 
