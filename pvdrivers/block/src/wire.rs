@@ -176,11 +176,28 @@ pub(crate) enum BackSlots<P> {
 
 #[cfg(feature = "back")]
 impl<P: SharedPage> BackSlots<P> {
-    pub(crate) fn attach(page: P, abi: Abi) -> Result<Self, RingError> {
+    /// As `BackRing::attach_knowing`.
+    pub(crate) fn attach(
+        page: P,
+        abi: Abi,
+        known: impl FnOnce(u32, u32) -> Option<u32>,
+    ) -> Result<Self, RingError> {
         Ok(match abi {
-            Abi::X86_64 => Self::X86_64(pv_ring::BackRing::attach_noting(page)?),
-            Abi::X86_32 => Self::X86_32(pv_ring::BackRing::attach_noting(page)?),
+            Abi::X86_64 => Self::X86_64(pv_ring::BackRing::attach_knowing(page, known)?),
+            Abi::X86_32 => Self::X86_32(pv_ring::BackRing::attach_knowing(page, known)?),
         })
+    }
+
+    pub(crate) fn set_tag(&self, tag: u32) {
+        each!(self, ring => ring.set_tag(tag));
+    }
+
+    pub(crate) fn taken(&self) -> u32 {
+        each!(self, ring => ring.taken())
+    }
+
+    pub(crate) fn answered(&self) -> u32 {
+        each!(self, ring => ring.answered())
     }
 
     pub(crate) fn slots(&self) -> u32 {

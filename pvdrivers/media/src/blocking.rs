@@ -63,6 +63,15 @@ impl Blocking {
         self.run(operation, offset, len, Memory::zeroed(0))?.result
     }
 
+    /// Discards such that nothing of it can be read any more.
+    ///
+    /// # Errors
+    /// The medium's.
+    pub fn discard_secure(&mut self, offset: u64, len: u64) -> io::Result<()> {
+        let operation = Operation::Discard { secure: true };
+        self.run(operation, offset, len, Memory::zeroed(0))?.result
+    }
+
     fn run(
         &mut self,
         operation: Operation,

@@ -44,8 +44,9 @@ pub(crate) struct MediaFile {
     /// What goes through the page cache is made durable at once.
     durable_writes: bool,
     writable: bool,
-    /// What holds the locks: a description that no ring knows, since a ring keeps its files open
-    /// for a while after the process has ended.
+    /// What holds the locks against other users: a description that no ring knows, since a ring
+    /// keeps its files open for a while after the process has ended. Whoever comes next waits for
+    /// that ([`lock::await_transfers`]), but is not told of somebody who is no more.
     lock: Option<File>,
     #[cfg(test)]
     pub(crate) record: Option<record::Record>,
@@ -92,6 +93,9 @@ impl MediaFile {
             true => Some(Self::lock(path, mode.write, opener)?),
             false => None,
         };
+        if mode.lock && mode.write {
+            lock::await_transfers(&buffered).map_err(error("write to", path))?;
+        }
         let direct = mode.direct || (mode.direct_devices && block.is_some());
         let direct = direct.then(|| Direct::open(path, mode.write, block, opener));
         let direct = direct.flatten();
@@ -288,6 +292,9 @@ impl MediaFile {
 impl Drop for MediaFile {
     fn drop(&mut self) {
         self.lock.iter().for_each(lock::release);
+        if self.lock.is_some() {
+            lock::release(&self.buffered);
+        }
     }
 }
 

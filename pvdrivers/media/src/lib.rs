@@ -47,7 +47,7 @@ pub use error::MediumError;
 pub use memory::Memory;
 pub use nbd::NbdUri;
 pub use needed::{Needed, needed};
-pub use opener::{FileMap, Opener, Paths};
+pub use opener::{Connect, FileMap, Opener, Paths};
 pub use spec::{Format, MediumSpec};
 
 /// What to do.

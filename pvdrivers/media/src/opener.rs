@@ -28,7 +28,15 @@ pub trait Opener {
     /// # Errors
     /// The host's.
     fn connect(&self, uri: &NbdUri) -> io::Result<OwnedFd>;
+
+    /// The way to connect again, later and in other threads; `None` where that cannot be.
+    fn connects_later(&self) -> Option<Connect> {
+        None
+    }
 }
+
+/// Connects to a server of network block devices.
+pub type Connect = fn(&NbdUri) -> io::Result<OwnedFd>;
 
 /// Opens what the process itself can.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,6 +53,10 @@ impl Opener for Paths {
 
     fn connect(&self, uri: &NbdUri) -> io::Result<OwnedFd> {
         uri.connect()
+    }
+
+    fn connects_later(&self) -> Option<Connect> {
+        Some(NbdUri::connect)
     }
 }
 

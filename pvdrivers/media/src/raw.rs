@@ -45,11 +45,12 @@ impl RawMedium {
                 block.map_or(0, |b| b.sector)
             )));
         }
-        let discards = spec.discard && file.writable() && (block.is_some() || file.can_punch());
+        let can = block.map_or_else(|| file.can_punch(), |b| b.discard);
+        let discards = spec.discard && file.writable() && can;
         let discard = discards.then_some(Discard {
             granularity: physical.max(sector),
             alignment: 0,
-            secure: false,
+            secure: block.is_some_and(|b| b.secure),
         });
         let flush = !file.make_writes_durable();
         Ok(Self {
@@ -95,8 +96,9 @@ impl RawMedium {
             Operation::Flush => return Ok(Act::Sync),
             Operation::Read => Act::Read,
             Operation::Write => Act::Write,
-            Operation::Discard { .. } if self.discard.is_none() => return Err(libc::EOPNOTSUPP),
-            Operation::Discard { secure: true } if self.files[0].block().is_none() => {
+            Operation::Discard { secure }
+                if self.discard.is_none_or(|can| secure && !can.secure) =>
+            {
                 return Err(libc::EOPNOTSUPP);
             }
             Operation::Discard { secure } => Act::Discard {

@@ -1,6 +1,7 @@
 //! What the user asked for.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// How the content of a medium is laid out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,7 +59,14 @@ pub struct MediumSpec {
     pub shared: bool,
     /// Logical sector size in bytes, 512 or 4096; `None` is the device's, or 512.
     pub sector_size: Option<u32>,
+    /// How long a Network Block Device whose connection is lost is looked for, before all requests
+    /// fail; zero: not at all.
+    pub reconnect: Duration,
 }
+
+/// As long as a server's machine takes to start again, and less than a guest's patience (Linux
+/// complains of tasks that wait for 120 s).
+const RECONNECT: Duration = Duration::from_secs(100);
 
 impl MediumSpec {
     /// A writable medium with discard and without direct I/O.
@@ -72,6 +80,7 @@ impl MediumSpec {
             discard: true,
             shared: false,
             sector_size: None,
+            reconnect: RECONNECT,
         }
     }
 
@@ -90,7 +99,9 @@ impl MediumSpec {
     /// The URI, if the target is one of a Network Block Device.
     pub(crate) fn nbd_uri(&self) -> Option<&str> {
         let text = self.target.to_str()?;
-        let is_nbd = ["nbd:", "nbd+unix:"].iter().any(|s| text.starts_with(s));
+        // Those with TLS are known, to be refused as what they are.
+        let schemes = ["nbd:", "nbd+unix:", "nbds:", "nbds+unix:"];
+        let is_nbd = schemes.iter().any(|scheme| text.starts_with(scheme));
         (is_nbd || self.format == Format::Nbd).then_some(text)
     }
 }

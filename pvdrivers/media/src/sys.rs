@@ -153,11 +153,15 @@ pub(crate) struct BlockDevice {
     pub physical: u32,
     /// Whether it cannot be written.
     pub readonly: bool,
+    /// Whether it discards.
+    pub discard: bool,
+    /// Whether it can make unreadable what it discards.
+    pub secure: bool,
     /// Major and minor number (`dev_t`).
     pub number: u64,
 }
 
-/// `BLKGETSIZE64`, `BLKSSZGET`, `BLKPBSZGET`, `BLKROGET`.
+/// `BLKGETSIZE64`, `BLKSSZGET`, `BLKPBSZGET`, `BLKROGET`, and what it says to discards.
 pub(crate) fn block_device(file: &File) -> io::Result<BlockDevice> {
     let (mut size, mut sector, mut physical, mut readonly) = (0, 0, 0, 0);
     let fd = file.as_raw_fd();
@@ -173,8 +177,37 @@ pub(crate) fn block_device(file: &File) -> io::Result<BlockDevice> {
         sector: sector as u32,
         physical,
         readonly: readonly != 0,
+        discard: can_discard(file, false),
+        secure: can_discard(file, true) && tells_secure(),
         number: file.metadata()?.rdev(),
     })
+}
+
+/// Asks for a discard of one byte, which no device does: Linux says `EOPNOTSUPP` for a device that
+/// cannot discard (`blk_ioctl_discard`, `blk_ioctl_secure_erase`), and only then that this makes
+/// no sense, or that the file is not open for writing.
+fn can_discard(file: &File, secure: bool) -> bool {
+    let answer = block_discard(file, 1, 1, secure);
+    answer.is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL))
+}
+
+/// Before 5.19 Linux looked at the range first, so that its answer says nothing.
+fn tells_secure() -> bool {
+    // SAFETY: all-zero is a valid `utsname`, and the call fills it.
+    let name = unsafe {
+        let mut name: libc::utsname = std::mem::zeroed();
+        libc::uname(&mut name);
+        name
+    };
+    let release = name.release.map(|c| c as u8);
+    let mut numbers = release.split(|byte| !byte.is_ascii_digit());
+    let mut number = || {
+        std::str::from_utf8(numbers.next()?)
+            .ok()?
+            .parse::<u32>()
+            .ok()
+    };
+    (number(), number()) >= (Some(5), Some(19))
 }
 
 /// `BLKDISCARD` or `BLKSECDISCARD`.

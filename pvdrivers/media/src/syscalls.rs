@@ -31,8 +31,9 @@ pub const SERVE: &[c_long] = &[
     libc::SYS_pwritev,
     libc::SYS_fdatasync,
     libc::SYS_fallocate,
-    // Discard on block devices, their size.
+    // Discard on block devices, their size, and whose answers can be believed.
     libc::SYS_ioctl,
+    libc::SYS_uname,
     // Tables of images, size of files.
     libc::SYS_pread64,
     libc::SYS_pwrite64,

@@ -9,6 +9,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use common::{Model, folder, have_qemu_img, open, path};
 use pv_media::{Blocking, Disk, Format, MediumSpec, Memory, Operation, Paths, Request};
@@ -49,8 +50,12 @@ fn serve(folder: &Path, more: &[&str]) -> (Server, String) {
     (Server(server), uri)
 }
 
+/// Without a second try.
 fn spec(uri: &str) -> MediumSpec {
-    MediumSpec::new(Format::Nbd, uri)
+    MediumSpec {
+        reconnect: Duration::ZERO,
+        ..MediumSpec::new(Format::Nbd, uri)
+    }
 }
 
 #[test]
@@ -288,4 +293,104 @@ fn errors_and_answers_out_of_order() {
     );
     assert_eq!((done[0].tag, done[1].tag), (1, 0));
     assert_eq!(done[1].buffers.bytes(), [5; 512]);
+}
+
+#[test]
+fn a_server_that_comes_back_is_used_again() {
+    if !have_qemu_img() {
+        return;
+    }
+    let folder = folder();
+    fs::write(path(&folder, "disk"), vec![0; 8 << 20]).unwrap();
+    let (server, uri) = serve(folder.path(), &[]);
+    let disk = open(&MediumSpec::new(Format::Nbd, &*uri));
+    let mut queue = disk.queue::<Memory>(16).unwrap();
+    let mut done = Vec::new();
+    let submit = |queue: &mut Box<dyn pv_media::Queue<Memory>>, i: u64| {
+        queue.submit(Request {
+            tag: i,
+            operation: Operation::Write,
+            offset: i * 65536,
+            len: 65536,
+            buffers: Memory::of(&[i as u8 + 1; 65536]),
+        });
+        queue.kick();
+    };
+    (0..64).for_each(|i| submit(&mut queue, i));
+    while done.is_empty() {
+        queue.completed(&mut done);
+    }
+    // In the midst of it.
+    drop(server);
+    (64..128).for_each(|i| submit(&mut queue, i));
+    fs::remove_file(folder.path().join("socket")).unwrap();
+    let (_server, same) = serve(folder.path(), &[]);
+    assert_eq!(uri, same);
+    while done.len() < 128 {
+        queue.completed(&mut done);
+    }
+    assert!(done.iter().all(|done| done.result.is_ok()), "{done:?}");
+    let mut tags: Vec<_> = done.iter().map(|done| done.tag).collect();
+    tags.sort_unstable();
+    assert!(tags.into_iter().eq(0..128), "each is answered once");
+    drop(queue);
+    let mut io = Blocking::new(&disk).unwrap();
+    io.flush().unwrap();
+    let file = fs::read(path(&folder, "disk")).unwrap();
+    assert!((0..128usize).all(|i| file[i * 65536..][..65536] == [i as u8 + 1; 65536]));
+}
+
+#[test]
+fn a_server_is_not_awaited_for_ever() {
+    if !have_qemu_img() {
+        return;
+    }
+    let folder = folder();
+    fs::write(path(&folder, "disk"), vec![7; 1 << 20]).unwrap();
+    let (server, uri) = serve(folder.path(), &[]);
+    let patient = MediumSpec {
+        reconnect: Duration::from_millis(300),
+        ..spec(&uri)
+    };
+    let disk = open(&patient);
+    let mut io = Blocking::new(&disk).unwrap();
+    assert_eq!(io.read(4096, 4096).unwrap(), [7; 4096]);
+    drop(server);
+    assert_eq!(io.read(0, 512).unwrap_err().raw_os_error(), Some(libc::EIO));
+    assert_eq!(io.flush().unwrap_err().raw_os_error(), Some(libc::EIO));
+    // A queue that ends while the server is sought does not wait for it.
+    fs::remove_file(folder.path().join("socket")).unwrap();
+    let (server, uri) = serve(folder.path(), &[]);
+    let disk = open(&MediumSpec::new(Format::Nbd, &*uri));
+    let mut queue = disk.queue::<Memory>(1).unwrap();
+    drop(server);
+    queue.submit(Request {
+        tag: 0,
+        operation: Operation::Read,
+        offset: 0,
+        len: 4096,
+        buffers: Memory::zeroed(4096),
+    });
+    drop(queue);
+}
+
+#[test]
+fn another_disk_is_not_taken_for_the_lost_one() {
+    if !have_qemu_img() {
+        return;
+    }
+    let folder = folder();
+    fs::write(path(&folder, "disk"), vec![7; 1 << 20]).unwrap();
+    let (server, uri) = serve(folder.path(), &[]);
+    let patient = MediumSpec {
+        reconnect: Duration::from_millis(500),
+        ..spec(&uri)
+    };
+    let disk = open(&patient);
+    let mut io = Blocking::new(&disk).unwrap();
+    drop(server);
+    fs::remove_file(folder.path().join("socket")).unwrap();
+    fs::write(path(&folder, "disk"), vec![8; 2 << 20]).unwrap();
+    let (_server, _) = serve(folder.path(), &[]);
+    assert_eq!(io.read(0, 512).unwrap_err().raw_os_error(), Some(libc::EIO));
 }

@@ -4,7 +4,11 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, fcntl};
 use pv_media::{
     Blocking, Disk, Format, MediumError, MediumSpec, Memory, Operation, Paths, Request,
 };
@@ -268,6 +272,35 @@ fn two_writers_are_refused_and_readers_are_not() {
         open(&spec(&scratch).readonly()),
     ];
     assert!(Disk::open(&spec(&scratch), &Paths).is_err());
+}
+
+/// The ring of a killed process keeps its files, with this lock, until all it was given is done.
+#[test]
+fn transfers_of_a_killed_process_are_awaited() {
+    let scratch = scratch(MIB);
+    let left = File::options().write(true).open(&scratch.path).unwrap();
+    let lock = libc::flock {
+        l_type: libc::F_WRLCK as i16,
+        l_whence: libc::SEEK_SET as i16,
+        l_start: 300,
+        l_len: 1,
+        l_pid: 0,
+    };
+    fcntl(&left, FcntlArg::F_OFD_SETLK(&lock)).unwrap();
+    // Who only reads does not care.
+    open(&spec(&scratch).readonly());
+    let writer = spec(&scratch);
+    let (tell, told) = mpsc::channel();
+    let opening = thread::spawn(move || {
+        let disk = open(&writer);
+        tell.send(()).unwrap();
+        disk
+    });
+    assert!(told.recv_timeout(Duration::from_millis(200)).is_err());
+    drop(left);
+    told.recv().unwrap();
+    drop(opening.join().unwrap());
+    open(&spec(&scratch));
 }
 
 #[test]

@@ -258,8 +258,10 @@ pub struct BackRing<P, Req, Rsp> {
 }
 
 /// A note of the back end's in the padding before the slots, which front ends clear with the ring
-/// and use for nothing (`struct sring`): a mark that says that it is there, and then how many
-/// requests were taken when the last response was written.
+/// and use for nothing (`struct sring`): a number by which the back end knows the ring again if it
+/// wants to, a mark that says that the note is there, and then how many requests were taken when
+/// the last response was written.
+const NOTE_TAG: usize = SRING_RING - 12;
 const NOTE_MARK: usize = SRING_RING - 8;
 const NOTE_TAKEN: usize = SRING_RING - 4;
 const MARK: u32 = u32::from_le_bytes(*b"xtbk");
@@ -297,8 +299,39 @@ impl<P: SharedPage, Req: Slot, Rsp: Slot> BackRing<P, Req, Rsp> {
     /// # Errors
     /// As [`attach`](Self::attach); [`RingError::Abandoned`].
     pub fn attach_noting(page: P) -> Result<Self, RingError> {
+        Self::attach_knowing(page, |_, _| None)
+    }
+
+    /// As [`attach_noting`](Self::attach_noting), for a back end that may remember the ring: `known`
+    /// is given the number that [`set_tag`](Self::set_tag) left in it, 0 if none, and how many
+    /// requests were answered. What it gives back is how many had been taken; those that were not
+    /// answered will not be taken again here, but answered as if they had.
+    ///
+    /// # Errors
+    /// As [`attach_noting`](Self::attach_noting); [`RingError::OutOfBounds`] when more are said to have
+    /// been taken than there can be.
+    pub fn attach_knowing(
+        page: P,
+        known: impl FnOnce(u32, u32) -> Option<u32>,
+    ) -> Result<Self, RingError> {
         let mut back = Self::attach(page)?;
         let page = &back.ring.page;
+        if let Some(taken) = known(page.load_u32(NOTE_TAG), back.rsp_prod) {
+            let published = page.load_u32(SRING_REQ_PROD).wrapping_sub(back.rsp_prod);
+            if taken.wrapping_sub(back.rsp_prod) > published {
+                return Err(RingError::OutOfBounds {
+                    theirs: back.rsp_prod,
+                    ours: taken,
+                    size: back.ring.slots,
+                });
+            }
+            // For a back end that does not remember: the ring does not hold all that is unanswered.
+            page.store_u32(NOTE_TAKEN, taken);
+            page.store_u32(NOTE_MARK, MARK);
+            back.req_cons = taken;
+            back.noted = Some(taken);
+            return Ok(back);
+        }
         let left = page.load_u32(NOTE_TAKEN).wrapping_sub(back.rsp_prod);
         let noted = page.load_u32(NOTE_MARK) == MARK;
         if noted && (1..=back.ring.slots).contains(&left) {
@@ -313,6 +346,21 @@ impl<P: SharedPage, Req: Slot, Rsp: Slot> BackRing<P, Req, Rsp> {
     /// Slots of the ring.
     pub fn slots(&self) -> u32 {
         self.ring.slots
+    }
+
+    /// Leaves a number in the page by which a back end can know the ring again.
+    pub fn set_tag(&self, tag: u32) {
+        self.ring.page.store_u32(NOTE_TAG, tag);
+    }
+
+    /// Requests taken since the ring was made, modulo 2^32.
+    pub fn taken(&self) -> u32 {
+        self.req_cons
+    }
+
+    /// Responses written since the ring was made, published or not, modulo 2^32.
+    pub fn answered(&self) -> u32 {
+        self.rsp_prod_pvt
     }
 
     /// Requests taken and not yet answered.

@@ -236,8 +236,9 @@ impl Disk<'_> {
     }
 }
 
-/// Waits until nobody has a lock on an image: the kernel ends what a killed process had under way by
-/// io_uring after the process itself, and keeps its files, with their locks, until then.
+/// Waits until nobody has a lock on an image. Who watches a domain hears that it is gone from the
+/// first of its descriptors that is closed; those that hold the locks may be the last, and that for
+/// transfers goes with the io_uring, which the kernel takes down later.
 fn unlocked(image: &Path) {
     let file = File::options().read(true).write(true).open(image);
     let file = file.expect("the image");

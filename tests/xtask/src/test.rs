@@ -102,6 +102,8 @@ pub fn nightly() -> Result<ExitCode> {
         .env("XENNER_MATRIX", "full")
         .env("PROPTEST_CASES", "10000");
     step("tests of everything", &mut tests)?;
+    let mut xl = cargo(["xtask", "record-xl", "--check"]);
+    step("xl's answers to the test configurations", &mut xl)?;
     fuzz(NIGHTLY_FUZZ_SECONDS)?;
     step("figures", &mut cargo(["xtask", "bench"]))?;
     Ok(ExitCode::SUCCESS)

@@ -6,6 +6,7 @@
 //! `bridge`.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -16,6 +17,9 @@ use pv_netdev::spec::{NetdevSpec, NicSpec, TapSpec};
 use pv_netdev::{Attachment, Description, Link, Offloads, Request};
 use pv_stats::{DeviceStats, Source};
 use xt_host_xen::XenHost;
+
+/// Most queues of a card.
+const MAX_QUEUES: usize = 8;
 
 /// The back end of a card, with its interface once it is open.
 pub struct Card {
@@ -43,9 +47,11 @@ impl Card {
             mac: None,
             mtu: back.number("mtu"),
         };
-        let opened = pv_netdev::open(&spec, &Request::vif(self.id.domid.0, self.id.devid));
+        let request = Request::vif(self.id.domid.0, self.id.devid).queues(queues());
+        let opened = pv_netdev::open(&spec, &request);
         let opened = opened.map_err(|error| DeviceError(crate::chain(&error)))?;
         Ok(Tap {
+            unused: Vec::new(),
             descriptors: opened.descriptors,
             description: opened.description,
             _attachment: opened.attachment,
@@ -102,8 +108,9 @@ impl Source for Unopened {
 }
 
 /// A tap interface that stays while front ends come and go.
-#[derive(Debug)]
 struct Tap {
+    /// Links of queues that the front end does not have, for which the host is to have no frames.
+    unused: Vec<Box<dyn Link>>,
     // In this order: what was made for the card is undone after the descriptors are closed.
     descriptors: Vec<OwnedFd>,
     description: Description,
@@ -116,14 +123,30 @@ impl Network for Tap {
     }
 
     fn max_queues(&self) -> u32 {
-        1
+        self.descriptors.len() as u32
     }
 
-    fn open(&mut self, _queues: u32) -> io::Result<Vec<Box<dyn Link>>> {
-        let clone = |fd: &OwnedFd| fd.as_fd().try_clone_to_owned();
-        let descriptors = self.descriptors.iter().take(1).map(clone);
-        descriptors
-            .map(|fd| fd.map(|fd| self.description.link(fd)))
-            .collect()
+    fn open(&mut self, queues: u32) -> io::Result<Vec<Box<dyn Link>>> {
+        let link = |fd: &OwnedFd| {
+            let fd = fd.as_fd().try_clone_to_owned()?;
+            Ok(self.description.link(fd))
+        };
+        let links = self.descriptors.iter().map(link);
+        let mut links = links.collect::<io::Result<Vec<_>>>()?;
+        for mut link in self.unused.drain(..) {
+            link.set_used(true)?;
+        }
+        self.unused = links.split_off(links.len().min(queues as usize));
+        for link in &mut self.unused {
+            link.set_used(false)?;
+        }
+        Ok(links)
     }
+}
+
+/// Queues of a card: one for each processor here, as netback has it, and no more than front ends
+/// commonly ask for.
+fn queues() -> u16 {
+    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    processors.min(MAX_QUEUES) as u16
 }

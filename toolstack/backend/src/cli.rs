@@ -16,7 +16,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
     args_conflicts_with_subcommands = true,
     after_help = "Examples:\n  xt-backend                      disks of all guests, in a driver domain\n  \
                   xt-backend --domid 3 --once     disks of one guest, until it has none\n  \
-                  xt-backend stats                what all back ends here have done"
+                  xt-backend stats                what all back ends here have done\n\n\
+                  Exit status: 0 what was asked for was done; 1 it was not, and standard error says \
+                  why; 2 the arguments are wrong."
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -32,6 +34,16 @@ pub struct Cli {
 pub enum Command {
     /// Print the counters of all back ends of this domain, the kernel's included
     Stats(StatsArgs),
+    /// Print the completion script for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages to a folder
+    Man {
+        /// The folder; it must exist
+        dir: PathBuf,
+    },
 }
 
 /// What to serve.

@@ -1,13 +1,18 @@
 //! Disks as `libxl` describes them to QEMU: directories `backend/qdisk/<domid>/<devid>`.
 
+use std::path::Path;
+
 use pv_backend::{DeviceError, DeviceId, Nodes};
 use pv_block::back::{Settings, VbdDriver};
 use pv_media::{Disk, Format, MediumSpec, Paths};
 use xt_host_xen::XenHost;
 
+use crate::journal;
+
 /// The back end of a disk.
-pub fn driver(id: &DeviceId) -> VbdDriver<XenHost, Disk> {
-    VbdDriver::new(id.clone(), Settings::default(), Box::new(open))
+pub fn driver(id: &DeviceId, run_dir: &Path) -> VbdDriver<XenHost, Disk> {
+    let driver = VbdDriver::new(id.clone(), Settings::default(), Box::new(open));
+    driver.with_journals(journal::of(run_dir, id))
 }
 
 fn open(back: &Nodes) -> Result<Option<Disk>, DeviceError> {

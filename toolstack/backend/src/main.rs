@@ -4,7 +4,9 @@
 //! - `model`: being what `libxl` starts in QEMU's place, with `qemu` its command line and `qmp` its
 //!   monitor's protocol. It keeps a process of `serve` running.
 //! - `disk`, `card`: from a device's nodes to a driver.
+//! - `journal`: what outlives a process that is killed.
 //! - `stats`: the counters of all back ends here.
+//! - `docs`: manual pages and completions.
 //! - `claim`: no two processes serve the same device.
 //!
 //! The handshake is `pv-backend`'s, the rings are `pv-block`'s and `pv-net`'s, what they are served
@@ -15,6 +17,8 @@ mod card;
 mod claim;
 mod cli;
 mod disk;
+mod docs;
+mod journal;
 mod model;
 mod qemu;
 mod qmp;
@@ -67,6 +71,14 @@ fn log(level: Level) {
 fn run(cli: &Cli) -> Result<ExitCode> {
     match &cli.command {
         Some(Command::Stats(args)) => stats(args),
+        Some(Command::Completions { shell }) => {
+            docs::completions(*shell, &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Man { dir }) => {
+            docs::write_pages(dir).with_context(|| format!("Cannot write to {}", dir.display()))?;
+            Ok(ExitCode::SUCCESS)
+        }
         None => {
             if cli.serve.supervised {
                 end_with_parent()?;

@@ -22,6 +22,7 @@ use pv_stats::DeviceStats;
 use xen_sys::DomId;
 use xt_xenstore::client::Client;
 
+use crate::journal;
 use crate::qemu::ModelSpec;
 use crate::qmp::{BlockDevice, Disks, Monitor};
 use crate::ready;
@@ -75,10 +76,12 @@ pub fn run(spec: &ModelSpec, run_dir: &Path) -> Result<ExitCode> {
             Event::Stop(signal) => {
                 tracing::info!("{signal}: ending");
                 worker.end(&incoming);
+                journal::forget(run_dir, "qdisk", spec.domid);
                 return Ok(ExitCode::SUCCESS);
             }
             Event::Ended(number, status) if number == worker.number => {
                 if !store.is_introduced(xt_xenstore::DomId(spec.domid.0))? {
+                    journal::forget(run_dir, "qdisk", spec.domid);
                     return Ok(ExitCode::SUCCESS);
                 }
                 // One that was told to stop is no sign of trouble.

@@ -51,7 +51,8 @@ pub fn serve(args: &ServeArgs, run_dir: &Path) -> Result<ExitCode> {
         kinds: kinds.clone(),
         hotplug_scripts: scripts,
     };
-    let factory = move |id: &DeviceId, _: &Nodes| make_driver(id, domid, scripts);
+    let journals = run_dir.to_owned();
+    let factory = move |id: &DeviceId, _: &Nodes| make_driver(id, domid, scripts, &journals);
     let (manager, control) = Manager::new(store, host, spec, factory)?;
     let socket = args.stats_socket.clone();
     let socket = socket.unwrap_or_else(|| default_socket(run_dir, domid));
@@ -107,12 +108,13 @@ fn make_driver(
     id: &DeviceId,
     domid: Option<DomId>,
     scripts: bool,
+    run_dir: &Path,
 ) -> Option<Box<dyn Driver<XenHost>>> {
     if domid.is_some_and(|domid| domid != id.domid) {
         return None;
     }
     match id.kind.as_str() {
-        "qdisk" => Some(Box::new(disk::driver(id))),
+        "qdisk" => Some(Box::new(disk::driver(id, run_dir))),
         "vif" => Some(Box::new(Card::new(id.clone(), scripts))),
         _ => None,
     }

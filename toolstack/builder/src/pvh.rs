@@ -127,7 +127,7 @@ impl<'a> PvhKernel<'a> {
                 Some(_) if self.start_info_pfn() < memory.nr_pages() => "The initrd",
                 _ => "The kernel",
             };
-            let mib = |pages: u64| pages * PAGE as u64 >> 20;
+            let mib = |pages: u64| (pages * PAGE as u64) >> 20;
             return Err(BuildError::DoesNotFit {
                 what,
                 needed_mib: mib(end.0) + 1,

@@ -81,6 +81,8 @@ pub enum SandboxError {
 }
 
 static MODE: OnceLock<Mode> = OnceLock::new();
+/// Whether files are refused to what is asked for through io_uring.
+static LANDLOCK: OnceLock<bool> = OnceLock::new();
 
 /// Decides for the whole process, before the first [`enter`]. Until then, and in a program that
 /// never calls it, [`enter`] does nothing.
@@ -88,6 +90,8 @@ pub fn choose(mode: Mode) -> Result<(), SandboxError> {
     if mode == Mode::On {
         sys::report_refused_syscalls().map_err(|errno| SandboxError::Seccomp(errno.to_string()))?;
     }
+    // Before the first filter, which would not let it ask.
+    LANDLOCK.get_or_init(has_landlock);
     // A second choice would weaken the first.
     let _ = MODE.set(mode);
     Ok(())
@@ -126,13 +130,20 @@ fn programs(role: Role, action: SeccompAction) -> Result<Vec<BpfProgram>, Sandbo
     if role == Role::Supervisor || action == SeccompAction::Log {
         return Ok(vec![list]);
     }
-    Ok(vec![refuse_files().map_err(seccomp)?, list])
+    Ok(vec![refuse_files(role).map_err(seccomp)?, list])
 }
 
-/// Makes opening a file fail. It does not end the process, because the C library tries it at odd
+/// Makes opening a file fail, and making a ring by which to do that, where Landlock does not see to
+/// it: threads then do what rings would. It does not end the process, because the C library tries it at odd
 /// moments (to count processors, say) and can do without.
-fn refuse_files() -> Result<BpfProgram, seccompiler::BackendError> {
-    let rules = OPEN.iter().map(|&call| (call, Vec::new())).collect();
+fn refuse_files(role: Role) -> Result<BpfProgram, seccompiler::BackendError> {
+    let rings = role == Role::Devices && LANDLOCK.get() != Some(&true);
+    let rings: &[libc::c_long] = match rings {
+        true => &[libc::SYS_io_uring_setup],
+        false => &[],
+    };
+    let refused = OPEN.iter().chain(rings);
+    let rules = refused.map(|&call| (call, Vec::new())).collect();
     let refuse = SeccompAction::Errno(libc::EACCES as u32);
     SeccompFilter::new(rules, SeccompAction::Allow, refuse, TargetArch::x86_64)?.try_into()
 }
@@ -319,6 +330,7 @@ const COMMON: &[libc::c_long] = &[
     libc::SYS_timerfd_create,
     libc::SYS_timerfd_gettime,
     libc::SYS_timerfd_settime,
+    libc::SYS_uname,
     libc::SYS_write,
     libc::SYS_writev,
 ];
@@ -364,7 +376,7 @@ const FILE_IO: &[libc::c_long] = &[
 const URING: &[libc::c_long] = &[libc::SYS_io_uring_enter];
 
 /// Making one. Its maker, which no queue's thread is, could leave out the restrictions and open files
-/// by it: that is for Landlock to refuse.
+/// by it: that is for Landlock to refuse. Without Landlock there are no rings ([`refuse_files`]).
 const URING_SETUP: &[libc::c_long] = &[libc::SYS_io_uring_setup, libc::SYS_io_uring_register];
 
 /// Confining threads further.
@@ -427,7 +439,6 @@ const SETUP: &[libc::c_long] = &[
     libc::SYS_signalfd4,
     libc::SYS_socketpair,
     libc::SYS_sysinfo,
-    libc::SYS_uname,
     libc::SYS_wait4,
 ];
 

@@ -1,13 +1,15 @@
 //! A virtual block device at each step of the handshake.
 
+use std::io;
 use std::sync::Arc;
 
 use pv_backend::driver::Publish;
 use pv_backend::{DeviceError, DeviceId, Driver, Host, Nodes, Reporter};
-use pv_ring::{Access, GrantMap};
+use pv_ring::{Access, EventChannel, GrantMap};
 use pv_stats::Source;
 
 use super::Settings;
+use super::journal::{JournalMemory, journal_size};
 use super::medium::{Medium, MediumInfo};
 use super::nodes::{BackConfig, FrontConfig, QueueConfig, features};
 use super::queue::{BlockQueue, MediumQueue, PageOf, QueueParts};
@@ -19,11 +21,19 @@ use crate::wire::Abi;
 /// Opens what the back end's nodes (`params`, `type`, `mode`, ...) name; `None`: an empty drive.
 pub type OpenMedium<M> = Box<dyn FnMut(&Nodes) -> Result<Option<M>, DeviceError> + Send>;
 
+/// Makes or finds again the memory that is to outlive a queue's process, of at least so many bytes; by
+/// number of the queue. Dropped after an orderly end, it is needed no more.
+pub type OpenJournal = Box<dyn FnMut(usize, usize) -> io::Result<JournalMemory> + Send>;
+
+/// Slots of a ring for each of its pages (`__CONST_RING_SIZE`).
+const SLOTS_PER_PAGE: usize = 32;
+
 /// The back end of one disk.
 pub struct VbdDriver<H: Host, M: Medium> {
     id: DeviceId,
     settings: Settings,
     open_medium: OpenMedium<M>,
+    open_journal: Option<OpenJournal>,
     /// From `open` on.
     opened: Option<Opened<M>>,
     stats: Arc<VbdStats>,
@@ -66,8 +76,31 @@ impl<H: Host, M: Medium> VbdDriver<H, M> {
             id,
             settings,
             open_medium,
+            open_journal: None,
             opened: None,
             workers: Vec::new(),
+        }
+    }
+
+    /// The same in a process that may be killed, and is followed by another that goes on with the
+    /// same rings: what is in flight is noted in memory that outlives it.
+    #[must_use]
+    pub fn with_journals(mut self, open_journal: OpenJournal) -> Self {
+        self.open_journal = Some(open_journal);
+        self
+    }
+
+    /// Memory for a queue's journal. Without any the queue serves all the same, but a kill may cost
+    /// the guest its disk.
+    fn journal(&mut self, queue: usize, pages: usize) -> Option<JournalMemory> {
+        let open_journal = self.open_journal.as_mut()?;
+        match open_journal(queue, journal_size(pages * SLOTS_PER_PAGE)) {
+            Ok(memory) => Some(memory),
+            Err(error) => {
+                let (domid, devid) = (self.id.domid, self.id.devid);
+                tracing::warn!("vbd {devid} of domain {domid}: no journal: {error}");
+                None
+            }
         }
     }
 
@@ -111,7 +144,8 @@ impl<H: Host, M: Medium> VbdDriver<H, M> {
         let channel = host.bind(domid, *port);
         let channel = channel
             .map_err(|error| DeviceError(format!("Port {port} cannot be bound: {error}")))?;
-        let mut queue = BlockQueue::new(QueueParts {
+        let journal = self.journal(index, pages.len());
+        let parts = QueueParts {
             ring: pages,
             abi: front.abi,
             channel,
@@ -121,8 +155,15 @@ impl<H: Host, M: Medium> VbdDriver<H, M> {
                 false => 0,
             },
             counters,
-        })
-        .map_err(|error| DeviceError(format!("The ring is unusable: {error}")))?;
+        };
+        let queue = BlockQueue::<H>::with_journal(parts, journal);
+        let mut queue =
+            queue.map_err(|error| DeviceError(format!("The ring is unusable: {error}")))?;
+        if queue.is_taken_over()
+            && let Err(error) = queue.channel().notify()
+        {
+            return Err(DeviceError(format!("Port {port} does not work: {error}")));
+        }
         let medium = self.medium_queue(queue.depth())?;
         queue.set_medium(medium, self.geometry());
         let name = format!("vbd{}.{}-{index}", domid, self.id.devid);

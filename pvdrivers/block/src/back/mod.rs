@@ -12,6 +12,7 @@ mod barrier;
 mod buffers;
 mod driver;
 mod grants;
+mod journal;
 mod medium;
 mod nodes;
 mod queue;
@@ -20,7 +21,8 @@ mod stats;
 mod worker;
 
 pub use buffers::Buffers;
-pub use driver::{OpenMedium, VbdDriver};
+pub use driver::{OpenJournal, OpenMedium, VbdDriver};
+pub use journal::JournalMemory;
 pub use medium::{DiscardInfo, Medium, MediumInfo};
 pub use queue::{BlockQueue, MediumQueue, PageOf, QueueError, QueueParts};
 pub use request::Geometry;

@@ -21,9 +21,10 @@ use xen_sys::io::blkif::{BlkifRequest, BlkifRequestSegment};
 use super::barrier::{Barrier, Step};
 use super::buffers::Buffers;
 use super::grants::Grants;
+use super::journal::{JournalMemory, JournaledSlots};
 use super::request::{Geometry, Head, Kind, Refusal, check_discard};
 use super::stats::QueueCounters;
-use crate::wire::{Abi, BackSlots};
+use crate::wire::Abi;
 
 /// A page that a host maps.
 pub type PageOf<H> = <<H as Host>::Grants as GrantMap>::Page;
@@ -74,7 +75,7 @@ struct Slot {
 
 /// A ring, its event channel, its mappings and its way to the medium.
 pub struct BlockQueue<H: Host> {
-    ring: BackSlots<PageRun<Vec<PageOf<H>>, PageOf<H>>>,
+    ring: JournaledSlots<PageRun<Vec<PageOf<H>>, PageOf<H>>>,
     channel: H::Channel,
     grants: Grants<H::Grants>,
     medium: Option<MediumQueue<H>>,
@@ -122,8 +123,19 @@ impl<H: Host> BlockQueue<H> {
     /// # Errors
     /// [`RingError`]: what the front end has set up is no ring.
     pub fn new(parts: QueueParts<H>) -> Result<Self, RingError> {
+        Self::with_journal(parts, None)
+    }
+
+    /// As [`new`](Self::new), with memory by which a killed queue's successor goes on.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_journal(
+        parts: QueueParts<H>,
+        journal: Option<JournalMemory>,
+    ) -> Result<Self, RingError> {
         Ok(Self {
-            ring: BackSlots::attach(PageRun::new(parts.ring)?, parts.abi)?,
+            ring: JournaledSlots::attach(PageRun::new(parts.ring)?, parts.abi, journal)?,
             channel: parts.channel,
             grants: Grants::new(parts.grants, parts.persistent_grants),
             medium: None,
@@ -155,6 +167,11 @@ impl<H: Host> BlockQueue<H> {
     /// Requests taken from the ring so far; wraps.
     pub(crate) fn taken(&self) -> u32 {
         self.taken
+    }
+
+    /// Whether another back end has served the ring before.
+    pub(crate) fn is_taken_over(&self) -> bool {
+        self.ring.is_taken_over()
     }
 
     /// Requests the medium has.

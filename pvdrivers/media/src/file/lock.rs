@@ -6,6 +6,9 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -54,10 +57,54 @@ pub(super) fn take(file: &File, write: bool) -> io::Result<bool> {
     Ok(true)
 }
 
+/// Byte that is locked as long as there can be transfers. QEMU uses none beyond the other ones.
+const TRANSFERS: i64 = 300;
+/// For the transfers of a process that has ended. The host's kernel gives up on a disk by itself.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Locks a file for its transfers, whole; waits for those of a process that has ended.
+///
+/// What a killed process had given to io_uring goes on without it and can change the file after its
+/// end: data that another process writes meanwhile would be overwritten with old data. The ring
+/// keeps its files until all is done, so it must be one of those that has this lock.
+pub(super) fn await_transfers(file: &File) -> io::Result<()> {
+    let lock = |file: &File, wait: bool| {
+        let range = range(TRANSFERS, libc::F_WRLCK);
+        let how = match wait {
+            true => FcntlArg::F_OFD_SETLKW(&range),
+            false => FcntlArg::F_OFD_SETLK(&range),
+        };
+        match fcntl(file, how) {
+            Err(Errno::EINVAL | Errno::ENOLCK | Errno::EOPNOTSUPP) => Ok(()),
+            other => other.map(drop),
+        }
+    };
+    match lock(file, false) {
+        Err(Errno::EAGAIN | Errno::EACCES) => {}
+        other => return Ok(other?),
+    }
+    tracing::info!("Waiting for the transfers of a process that has ended");
+    // No lock can be waited for with a limit. If it comes later, it goes with the file.
+    let waiting = file.try_clone()?;
+    let (tell, told) = mpsc::channel();
+    let wait = move || {
+        // Nobody listens any more: it came too late.
+        let _ = tell.send(lock(&waiting, true));
+    };
+    thread::Builder::new().name("disk".into()).spawn(wait)?;
+    match told.recv_timeout(PATIENCE) {
+        Ok(locked) => Ok(locked?),
+        Err(_) => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "transfers of a process that has ended are still under way",
+        )),
+    }
+}
+
 /// Ends the locks now, even if another descriptor shares the description.
 pub(super) fn release(file: &File) {
     let mut all = range(USED, libc::F_UNLCK);
-    all.l_len = 2 * (REFUSED - USED);
+    all.l_len = TRANSFERS + 1 - USED;
     let _ = fcntl(file, FcntlArg::F_OFD_SETLK(&all));
 }
 

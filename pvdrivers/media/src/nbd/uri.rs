@@ -2,16 +2,24 @@
 
 use std::fmt;
 use std::io;
-use std::net::TcpStream;
+use std::net::{TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
+
+use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::MediumError;
 
 /// IANA's port of NBD.
 const PORT: u16 = 10809;
+
+/// For a connection.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Seconds of silence before the server is asked whether it is there; four times that is too long.
+const KEEP_ALIVE: u32 = 5;
 
 /// `nbd://host[:port]/export` or `nbd+unix:///export?socket=path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,12 +54,29 @@ impl NbdUri {
         match &self.at {
             Address::Unix(path) => Ok(UnixStream::connect(path)?.into()),
             Address::Tcp(host, port) => {
-                let stream = TcpStream::connect((host.as_str(), *port))?;
+                let stream = tcp_stream(host, *port)?;
                 stream.set_nodelay(true)?;
+                // A server whose machine is gone says nothing.
+                setsockopt(&stream, sockopt::KeepAlive, &true)?;
+                setsockopt(&stream, sockopt::TcpKeepIdle, &KEEP_ALIVE)?;
+                setsockopt(&stream, sockopt::TcpKeepInterval, &KEEP_ALIVE)?;
+                setsockopt(&stream, sockopt::TcpUserTimeout, &(4 * 1000 * KEEP_ALIVE))?;
                 Ok(stream.into())
             }
         }
     }
+}
+
+/// At the first of the host's addresses that answers.
+fn tcp_stream(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut failed = io::Error::from(io::ErrorKind::NotFound);
+    for address in (host, port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, CONNECT) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
 }
 
 impl fmt::Display for NbdUri {
@@ -93,6 +118,9 @@ fn parse(text: &str) -> Result<(Address, String), String> {
                 .find_map(|pair| pair.strip_prefix("socket="));
             let socket = socket.filter(|path| !path.is_empty());
             Address::Unix(unescape(socket.ok_or("it has no socket=path")?)?.into())
+        }
+        "nbds" | "nbds+unix" => {
+            return Err("TLS is not supported: tunnel it, by ssh or stunnel".into());
         }
         other => return Err(format!("the scheme {other:?} is not known")),
     };
@@ -159,6 +187,14 @@ mod tests {
         }
         let unix = parse("nbd+unix:///disk?tls=no&socket=/run/a%2fb").unwrap();
         assert_eq!(unix, (Address::Unix("/run/a/b".into()), "disk".into()));
+    }
+
+    #[test]
+    fn tls_is_refused_by_name() {
+        for text in ["nbds://host/x", "nbds+unix:///x?socket=/s"] {
+            let error = text.parse::<NbdUri>().unwrap_err().to_string();
+            assert!(error.contains("TLS is not supported"), "{error}");
+        }
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! A PV guest under `xl` that does what it is told by its console.
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use xenner_rigs::initramfs::Initramfs;
-use xenner_rigs::packages::{Cache, Kernel};
+use xenner_rigs::packages::{self, Cache, Kernel};
 use xenner_rigs::{Domain, Output, RigSpec, RigX};
 
 /// For what a guest is told to do.
-const GUEST: Duration = Duration::from_secs(240);
+const GUEST: Duration = Duration::from_secs(600);
 
 /// Dom0 with `xt-backend` and what guests are made of.
 pub struct Rig(RigX);
@@ -53,10 +55,24 @@ impl Rig {
             .expect("modules");
         fs.file("/init", 0o755, INIT);
         fs.write(&initrd).expect("initial file system");
+        // With the program, and what it needs of the kernel.
+        let storage = dir.path().join("storage");
+        fs.modules(&kernel, &["xen-gntdev", "xen-evtchn"])
+            .expect("modules");
+        fs.program(
+            Path::new(env!("CARGO_BIN_EXE_xt-backend")),
+            "/usr/bin/xt-backend",
+            &[],
+        )
+        .expect("xt-backend");
+        fs.write(&storage).expect("initial file system");
         let spec = RigSpec::default()
             .program(env!("CARGO_BIN_EXE_xt-backend"), "/usr/bin/xt-backend")
             .file(&kernel.image, "/guest/vmlinuz")
-            .file(&initrd, "/guest/initrd");
+            .file(&initrd, "/guest/initrd")
+            .file(&storage, "/guest/storage")
+            .file(image(dir.path()), "/guest/image.qcow2")
+            .file(dir.path().join("base.raw"), "/guest/base.raw");
         let mut rig = Self(RigX::boot(&spec).expect("rig X"));
         for (name, script) in [("block-plain", BLOCK), ("vif-plain", VIF)] {
             let written = rig.0.shell.write(name, script.as_bytes(), 0o755);
@@ -82,12 +98,13 @@ impl Rig {
     /// Creates a guest with further lines of configuration, and waits for it to be up.
     #[track_caller]
     pub fn create(&mut self, name: &str, extra: &str) -> Guest<'_> {
-        let mut domain = Domain::pv(
-            name,
-            "/guest/vmlinuz",
-            "/guest/initrd",
-            "console=hvc0 quiet",
-        );
+        self.create_from(name, "/guest/initrd", extra)
+    }
+
+    /// The same with another initial file system.
+    #[track_caller]
+    pub fn create_from(&mut self, name: &str, initrd: &str, extra: &str) -> Guest<'_> {
+        let mut domain = Domain::pv(name, "/guest/vmlinuz", initrd, "console=hvc0 quiet");
         domain.extra = extra.into();
         self.0
             .shell
@@ -110,6 +127,42 @@ impl Rig {
         guest.finish();
         guest
     }
+}
+
+/// A qcow2 image of 8 MiB over a raw file beside it.
+fn image(dir: &Path) -> PathBuf {
+    packages::install(&["qemu-utils"]).expect("qemu-img");
+    let lines = (0..200_000).map(|n| format!("line {n}\n"));
+    let mut base = lines.collect::<String>().into_bytes();
+    base.resize(8 << 20, 0);
+    std::fs::write(dir.join("base.raw"), base).expect("a backing file");
+    let status = Command::new("qemu-img")
+        .args(["create", "-q", "-f", "qcow2", "-u", "-F", "raw"])
+        .args(["-b", "/guest/base.raw", "image.qcow2", "8M"])
+        .current_dir(dir)
+        .status();
+    assert!(status.expect("qemu-img").success());
+    dir.join("image.qcow2")
+}
+
+impl Rig {
+    /// A guest that was left to itself.
+    pub fn again(&mut self, left: Left) -> Guest<'_> {
+        let Left { domid, name, marks } = left;
+        Guest {
+            rig: self,
+            domid,
+            name,
+            marks,
+        }
+    }
+}
+
+/// A guest that runs on while others are talked to.
+pub struct Left {
+    domid: String,
+    name: String,
+    marks: u32,
 }
 
 /// A running guest.
@@ -149,6 +202,14 @@ impl Guest<'_> {
         self.dom0(&format!("cat /share/line >$({tty})"));
     }
 
+    /// Whether what it was told last has ended.
+    #[track_caller]
+    pub fn is_done(&mut self) -> bool {
+        let log = format!("/var/log/xen/console/guest-{}.log", self.name);
+        let look = format!("grep -q 'guest: mark {} [0-9]' {log}", self.marks);
+        self.rig.run(&look, GUEST).status == 0
+    }
+
     /// Waits for it to end well; what it said.
     #[track_caller]
     pub fn finish(&mut self) -> String {
@@ -179,6 +240,14 @@ impl Guest<'_> {
             "it went wrong in the guest: {said}{status}"
         );
         said.to_owned()
+    }
+
+    /// Leaves it to itself for a while.
+    pub fn leave(self) -> Left {
+        let Self {
+            domid, name, marks, ..
+        } = self;
+        Left { domid, name, marks }
     }
 
     /// Ends it.

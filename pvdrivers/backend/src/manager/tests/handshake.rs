@@ -53,6 +53,37 @@ fn a_front_end_that_died_without_a_word_is_served_anew() {
     rig.record(&id, |record| assert_eq!(record.connects, 2));
 }
 
+/// A kexec, a crash, a boot loader: whatever state the old front end had said last, the new one begins
+/// with the first.
+#[test]
+fn a_front_end_that_starts_anew_at_any_state_is_served() {
+    let mut rig = Rig::new();
+    let id = id(1, 0);
+    rig.create(&id);
+    let mut connects = 0;
+    for reached in [Initialising, Initialised, Connected, Closing, Closed] {
+        if reached != Initialising {
+            rig.connect(&id);
+            connects += 1;
+        }
+        // An end that did not wait for ours to see it, and one that did.
+        for wait in [false, true] {
+            rig.say(&id, reached);
+            if wait && matches!(reached, Closing | Closed) {
+                rig.expect(&id, reached);
+            }
+            rig.say(&id, Initialising);
+            rig.connect(&id);
+            connects += 1;
+            rig.record(&id, |record| {
+                assert!(record.connected && record.wrong.is_empty(), "{reached}");
+                assert_eq!(record.connects, connects, "{reached}");
+            });
+        }
+        rig.say(&id, Initialising);
+    }
+}
+
 #[test]
 fn a_toolstack_detaches_in_order() {
     let mut rig = Rig::new();
