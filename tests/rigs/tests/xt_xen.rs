@@ -10,6 +10,9 @@ use xenner_rigs::{Output, RigSpec, RigX, live, xenner};
 /// For anything in dom0, under emulation and with the host busy.
 const DOM0: Duration = Duration::from_secs(300);
 
+/// Tells of the supervisor, its process id first, if one runs.
+const SUPERVISOR: &str = "ps | grep '[h]ost xen supervise'";
+
 const CONFIG: &str = "name = 'g'\nkernel = '/guest/vmlinuz'\nramdisk = '/guest/initrd'\n\
     extra = 'console=hvc0 panic=-1 quiet'\nmemory = 192\nmaxmem = 256\nvcpus = 1\nmaxvcpus = 2\n\
     uuid = '01234567-89ab-cdef-0123-456789abcdef'\non_crash = 'rename-restart'\n";
@@ -178,7 +181,9 @@ fn a_domain_is_looked_after() {
     dom0.must("xt reboot g");
     dom0.started();
     assert_eq!(dom0.must("xt domid g").trim(), "2");
-    dom0.must("kill -9 $(fuser /run/xt/supervise.lock) && xt reboot g");
+    dom0.must(&format!(
+        "kill -9 $({SUPERVISOR} | awk '{{print $1}}') && xt reboot g"
+    ));
     dom0.until("xl list | grep -q -- ---s--");
     dom0.must("xt supervise --detach");
     dom0.started();
@@ -201,7 +206,7 @@ fn a_domain_is_looked_after() {
     // The end: nothing is left, neither the supervisor.
     dom0.must("xt shutdown -w g");
     dom0.until("! xl list g 2>/dev/null");
-    dom0.until("! fuser -s /run/xt/supervise.lock");
+    dom0.until(&format!("! {SUPERVISOR}"));
     assert_eq!(dom0.must("xenstore-ls -f; ls /var/lib/xen"), before);
 
     // Without one it stays as it ended.

@@ -219,24 +219,28 @@ pub(crate) fn make_console(
     })
 }
 
-/// Removes all of a domain's nodes; its devices are gone by now.
+/// Removes all of a domain's nodes; its devices are gone by now, and so is it.
+///
+/// As libxl does, one after the other: xenstored ends no transaction that removes nodes of a domain it
+/// knows to be gone (`ENOMEM`, of its accounts). What is interrupted is done again.
 pub(crate) fn forget(
     client: &mut Client,
     domid: DomId,
     uuid: Option<Uuid>,
 ) -> Result<(), ClientError> {
     let console = console_back(domid);
+    let dom = domain(domid);
+    let vm_path = client.read_text(&format!("{dom}/vm"))?;
+    // Only what is a directory of one domain, whoever wrote the node.
+    let vm_path = vm_path.filter(|path| is_vm_path(path));
+    for path in [vm_path, uuid.map(vm)].into_iter().flatten() {
+        remove(client, &path)?;
+    }
+    remove(client, &dom)?;
+    remove(client, &libxl(domid))?;
+    remove(client, &console)?;
+    // Another domain may get its console just now.
     client.transaction(|client| {
-        let dom = domain(domid);
-        let vm_path = client.read_text(&format!("{dom}/vm"))?;
-        // Only what is a directory of one domain, whoever wrote the node.
-        let vm_path = vm_path.filter(|path| is_vm_path(path));
-        for path in [vm_path, uuid.map(vm)].into_iter().flatten() {
-            remove(client, &path)?;
-        }
-        remove(client, &dom)?;
-        remove(client, &libxl(domid))?;
-        remove(client, &console)?;
         for path in parents(&console) {
             if names(client, path)?.is_empty() {
                 remove(client, path)?;

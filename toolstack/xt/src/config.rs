@@ -1,7 +1,9 @@
 //! Configuration files, up to what a host is asked to create.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use xt_config::effect::Target;
 use xt_config::libxl::DomainConfig;
 use xt_config::{ConfigErrors, Diagnostic, Document, DomainSpec};
 use xt_host::{HostError, HostKind};
@@ -73,13 +75,29 @@ pub fn split(
 /// # Errors
 /// The file cannot be read, or something in it is wrong.
 pub fn load(path: &Path, settings: &[String], host: HostKind) -> Result<Loaded, Failure> {
+    parse(&read(path)?, &path.display().to_string(), settings, host)
+}
+
+/// What `create -n` shows: every key in libxl's terms, whatever this host can do, and what was odd.
+///
+/// # Errors
+/// As of [`load`].
+pub fn describe(path: &Path, settings: &[String]) -> Result<(DomainConfig, Vec<String>), Failure> {
+    let file = path.display().to_string();
+    let document = xt_config::parse_with_overrides(&read(path)?, &file, settings);
+    let checked = document.and_then(|document| DomainConfig::from_document(&document, &machine()));
+    let checked = checked.map_err(|errors| Failure::plain(errors.to_string()))?;
+    let warnings = checked.warnings.iter().map(Diagnostic::to_string);
+    Ok((checked.value, warnings.collect()))
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
     let unreadable = |error: &dyn std::fmt::Display| {
         let message = format!("Cannot read the configuration {path:?}: {error}");
         Failure::new(Status::NotCreated, message)
     };
     let bytes = match path == Path::new("-") {
         true => {
-            use std::io::Read;
             let mut bytes = Vec::new();
             let mut input = std::io::stdin().lock().take(MAX_CONFIG);
             input.read_to_end(&mut bytes).map(|_| bytes)
@@ -87,28 +105,29 @@ pub fn load(path: &Path, settings: &[String], host: HostKind) -> Result<Loaded, 
         false => xenner::image::read(path, MAX_CONFIG),
     };
     let bytes = bytes.map_err(|error| unreadable(&error))?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        unreadable(&format!(
-            "byte {} is not UTF-8",
-            error.utf8_error().valid_up_to()
-        ))
-    })?;
-    parse(&text, &path.display().to_string(), settings, host)
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        unreadable(&format!("byte {at} is not UTF-8"))
+    })
+}
+
+/// The host as far as a configuration needs to know it.
+fn machine() -> xt_config::domain::Host {
+    let processors = std::thread::available_parallelism();
+    xt_config::domain::Host::uniform(processors.map_or(1, |count| count.get() as u32))
 }
 
 fn parse(text: &str, file: &str, settings: &[String], host: HostKind) -> Result<Loaded, Failure> {
     let refused = |errors: ConfigErrors| Failure::plain(errors.to_string());
     let document = xt_config::parse_with_overrides(text, file, settings).map_err(refused)?;
-    let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u32);
-    let machine = xt_config::domain::Host::uniform(processors);
-    let libxl = DomainConfig::from_document(&document, &machine).map_err(refused)?;
-    let idle: &[&str] = match host {
-        HostKind::Kvm => &xenner::config::IDLE,
-        HostKind::Xen => &[],
+    let libxl = DomainConfig::from_document(&document, &machine()).map_err(refused)?;
+    let (target, idle): (_, &[&str]) = match host {
+        HostKind::Kvm => (Target::Kvm, &xenner::config::IDLE),
+        HostKind::Xen => (Target::of(&document), &[]),
     };
     let keys = xt_config::keys::SPEC_KEYS.iter().copied();
     let acted_on: Vec<&str> = keys.filter(|key| !idle.contains(key)).collect();
-    let checked = DomainSpec::from_document(&document, &acted_on).map_err(refused)?;
+    let checked = DomainSpec::for_target(&document, &acted_on, target).map_err(refused)?;
     let mut spec = checked.value;
     // Both must tell of the same domain.
     spec.uuid = spec.uuid.or(libxl.value.c_info.uuid);

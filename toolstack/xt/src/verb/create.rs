@@ -22,25 +22,26 @@ pub fn create(
 ) -> Result<Status, Failure> {
     let dry = arguments.dry_run || cli.dry_run;
     let (file, settings) = config::split(&arguments.arguments, arguments.config.as_deref())?;
-    let kind = match (wanted, dry) {
-        (Some(kind), _) => kind,
-        (None, true) => Signs::look().kind().unwrap_or(HostKind::Xen),
-        (None, false) => Signs::look().kind()?,
-    };
     if !arguments.quiet {
         eprintln!("Parsing config from {}", file.display());
     }
-    let loaded = config::load(&file, &settings, kind)?;
-    if !arguments.quiet {
-        for warning in &loaded.warnings {
-            eprintln!("xt: {warning}");
+    let warn = |warnings: &[String]| {
+        if !arguments.quiet {
+            warnings
+                .iter()
+                .for_each(|warning| eprintln!("xt: {warning}"));
         }
-    }
+    };
     if dry {
-        let text = loaded.libxl.to_json();
+        let (config, warnings) = config::describe(&file, &settings)?;
+        warn(&warnings);
+        let text = config.to_json();
         let text = text.map_err(|error| Failure::plain(error.to_string()))?;
         return print(&(text + "\n"));
     }
+    let kind = wanted.map_or_else(|| Signs::look().kind(), Ok)?;
+    let loaded = config::load(&file, &settings, kind)?;
+    warn(&loaded.warnings);
     let host = open()?;
     let host = &*host;
     // Not before it is looked after: it could end unseen.
