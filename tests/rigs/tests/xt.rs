@@ -121,8 +121,9 @@ impl Dom0 {
         );
         let written = self.0.shell.write("config", config.as_bytes(), 0o644);
         written.expect("config");
-        let domid = self.must("domain create /share/config").trim().to_owned();
         let log = format!("/var/log/xen/console/guest-g{kind}.log");
+        self.must(&format!("rm -f {log}"));
+        let domid = self.must("domain create /share/config").trim().to_owned();
         let up = format!(
             "timeout 280 sh -c 'until grep -q \"guest: up\" {log}; do sleep 0.2; done'; cat {log}"
         );

@@ -32,6 +32,16 @@ fn requests_are_those_of_the_headers() {
             crate::hypercall::IOCTL_PRIVCMD_HYPERCALL,
             0x30_5000,
         ),
+        (
+            "PRIVCMD_MMAPBATCH_V2",
+            crate::foreign::IOCTL_PRIVCMD_MMAPBATCH_V2,
+            0x20_5004,
+        ),
+        (
+            "PRIVCMD_MMAP_RESOURCE",
+            crate::foreign::IOCTL_PRIVCMD_MMAP_RESOURCE,
+            0x20_5007,
+        ),
     ];
     for (name, ours, number) in ours {
         assert_eq!(ours, number, "{name}");

@@ -41,6 +41,11 @@ fn run(args: &[&str]) -> Result<(), HostError> {
             };
             println!("{}", host.create(&spec.value, &options)?.0);
         }
+        ["dump", domid, file] => {
+            let out = std::fs::File::create(file);
+            let out = out.map_err(|error| HostError::failed(*file, error))?;
+            host.dump_core(number(domid)?, out, file.as_ref(), false)?;
+        }
         ["destroy", domid] => host.destroy(number(domid)?)?,
         ["shutdown", domid] => host.shutdown(number(domid)?)?,
         ["info", domid] => println!("{:#?}", host.domain(number(domid)?)?),

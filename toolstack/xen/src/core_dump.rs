@@ -1,6 +1,8 @@
 //! Writing a domain's memory and registers to a file, as `xl dump-core` does.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::io;
 use std::mem::offset_of;
@@ -22,6 +24,9 @@ use crate::{XenHost, failed};
 const BATCH: usize = 1024;
 /// Frame numbers in a page.
 const IN_PAGE: usize = PAGE_SIZE / 8;
+const PAGE_SHIFT: u32 = 12;
+/// Of an entry of a page table, the frame's address.
+const FRAME_BITS: u64 = 0x000f_ffff_ffff_f000;
 
 impl XenHost {
     /// Writes a core file; the domain stands still meanwhile unless `live`.
@@ -104,8 +109,8 @@ impl<'a> Source<'a> {
         Ok(frames)
     }
 
-    /// The frames of a PV domain, by the list that it keeps for its toolstack: a page of frames of
-    /// pages of frames of the list's own pages. The domain may have written anything there: what is
+    /// The frames of a PV domain, by the list that it keeps for its toolstack: an array in its own
+    /// address space, or a page of frames of pages of frames of the list's pages. The domain may have written anything there: what is
     /// not its own cannot be mapped and is left out.
     fn listed_frames(&self) -> io::Result<Vec<Frame>> {
         let mut shared = [0; PAGE_SIZE];
@@ -117,10 +122,17 @@ impl<'a> Source<'a> {
         };
         let arch = offset_of!(SharedInfo, arch);
         let pages = word(arch + offset_of!(ArchSharedInfo, max_pfn));
-        let top = word(arch + offset_of!(ArchSharedInfo, pfn_to_mfn_frame_list_list));
-        let pages = pages.min(self.info.max_pages.saturating_mul(2)) as usize;
-        let middle = self.numbers(&[top], pages.div_ceil(IN_PAGE * IN_PAGE))?;
-        let bottom = self.numbers(&middle, pages.div_ceil(IN_PAGE))?;
+        let pages = pages.min(self.info.max_pages.saturating_mul(16)) as usize;
+        let lists = pages.div_ceil(IN_PAGE);
+        let cr3 = word(arch + offset_of!(ArchSharedInfo, p2m_cr3));
+        let bottom = if cr3 == 0 {
+            let top = word(arch + offset_of!(ArchSharedInfo, pfn_to_mfn_frame_list_list));
+            let middle = self.numbers(&[top], lists.div_ceil(IN_PAGE))?;
+            self.numbers(&middle, lists)?
+        } else {
+            let at = word(arch + offset_of!(ArchSharedInfo, p2m_vaddr));
+            self.mapped_frames(cr3 >> PAGE_SHIFT, at, lists)?
+        };
         let list = self.numbers(&bottom, pages)?;
         let mut frames = Vec::new();
         for (batch, first) in list.chunks(BATCH).zip((0u64..).step_by(BATCH)) {
@@ -131,6 +143,27 @@ impl<'a> Source<'a> {
                     frames.push(Frame { pfn, gmfn });
                 }
             }
+        }
+        Ok(frames)
+    }
+
+    /// The frames behind `count` pages from the address `at` on, by the domain's page tables: newer
+    /// kernels have the list as one array.
+    fn mapped_frames(&self, top: u64, at: u64, count: usize) -> io::Result<Vec<u64>> {
+        let mut tables: HashMap<u64, Vec<u64>> = HashMap::new();
+        let mut frames = Vec::new();
+        for page in 0..count as u64 {
+            let address = at.wrapping_add(page << PAGE_SHIFT);
+            let mut frame = top;
+            for level in (0..4).rev() {
+                let table = match tables.entry(frame) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(new) => new.insert(self.numbers(&[frame], IN_PAGE)?),
+                };
+                let index = address >> (PAGE_SHIFT + 9 * level) & (IN_PAGE as u64 - 1);
+                frame = (table[index as usize] & FRAME_BITS) >> PAGE_SHIFT;
+            }
+            frames.push(frame);
         }
         Ok(frames)
     }

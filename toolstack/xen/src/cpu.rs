@@ -54,7 +54,7 @@ fn own_topology(policy: &mut CpuPolicy) {
                 leaf.d |= HTT;
                 let count = leaf.b >> 16 & 0xff;
                 if count < 0x80 {
-                    leaf.b = leaf.b & !(0xff << 16) | count * 2 << 16;
+                    leaf.b = leaf.b & !(0xff << 16) | (count * 2) << 16;
                 }
             }
             4 if !is_amd && leaf.a & 0x1f != 0 => {
