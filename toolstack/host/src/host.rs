@@ -409,6 +409,15 @@ pub trait Host: Send + Sync {
         })
     }
 
+    /// The most memory a domain may have and what it is to have, in KiB, where that is kept apart from
+    /// the configuration.
+    ///
+    /// # Errors
+    /// See the trait.
+    fn memory_now(&self, _domid: DomId) -> Result<(Option<u64>, Option<u64>)> {
+        Ok((None, None))
+    }
+
     /// Replaces that: `xl config-update`. `source` is the text it is from.
     ///
     /// # Errors

@@ -233,6 +233,10 @@ impl Host for XenHost {
         self.kept_configuration(domid)
     }
 
+    fn memory_now(&self, domid: DomId) -> Result<(Option<u64>, Option<u64>)> {
+        self.memory_nodes(domid)
+    }
+
     fn set_configuration(&self, domid: DomId, spec: &DomainSpec, source: &str) -> Result<()> {
         self.keep_configuration(domid, spec)?;
         self.keep_data(domid, userdata::XL, source.as_bytes())
