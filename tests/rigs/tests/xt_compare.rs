@@ -483,7 +483,7 @@ fn xt_is_what_xl_is() {
     // Somebody to be looked after all the time, so that the supervisor stays.
     dom0.must(
         "sed -e 's/\"g\"/\"keeper\"/' -e /^uuid/d -e /^disk/d -e /^vif/d \
-         /share/g.cfg >/run/keeper.cfg && xt create -q -p /run/keeper.cfg memory=64 maxmem=64",
+         /share/g.cfg >/run/keeper.cfg && xt create -q -p /run/keeper.cfg memory=96 maxmem=96",
     );
     let with_keeper = dom0.state();
     many_domains(&mut dom0, &with_keeper);
