@@ -13,12 +13,17 @@ impl<const N: usize> Text<N> {
     /// # Errors
     /// [`fmt::Error`] when it does not fit `N` bytes.
     pub fn format(args: fmt::Arguments<'_>) -> Result<Self, fmt::Error> {
-        let mut text = Self {
-            bytes: [0; N],
-            len: 0,
-        };
+        let mut text = Self::empty();
         text.write_fmt(args)?;
         Ok(text)
+    }
+
+    /// No text.
+    pub const fn empty() -> Self {
+        Self {
+            bytes: [0; N],
+            len: 0,
+        }
     }
 
     /// The string.

@@ -47,6 +47,8 @@ pub struct RigSpec {
     pub files: Vec<(PathBuf, String)>,
     /// Kernel modules to load beyond those every rig of its kind has.
     pub modules: Vec<&'static str>,
+    /// Whether a rig X has what HVM domains need: QEMU and firmware files.
+    pub device_model: bool,
     /// What `/etc/terminal`, the script for rigs on a terminal, holds.
     pub terminal: String,
 }
@@ -60,6 +62,7 @@ impl Default for RigSpec {
             programs: Vec::new(),
             files: Vec::new(),
             modules: Vec::new(),
+            device_model: false,
             terminal: "exec sh -i".into(),
         }
     }
@@ -84,6 +87,13 @@ impl RigSpec {
     #[must_use]
     pub fn module(mut self, name: &'static str) -> Self {
         self.modules.push(name);
+        self
+    }
+
+    /// Puts in what HVM domains need; for rig X only.
+    #[must_use]
+    pub fn with_device_model(mut self) -> Self {
+        self.device_model = true;
         self
     }
 

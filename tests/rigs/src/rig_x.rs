@@ -164,8 +164,13 @@ pub fn prepare(spec: &RigSpec, words: &str) -> Result<Prepared> {
     unpack_gzip(&hypervisor.path(&format!("boot/xen-{XEN}-amd64.gz")), &xen)?;
 
     let mut fs = base_initramfs(&cache)?;
-    let packages = tool_packages(&cache)?;
+    let mut packages = tool_packages(&cache)?;
     xen_tools(&mut fs, &packages)?;
+    if spec.device_model {
+        let own = cache.packages(&DEVICE_MODEL)?;
+        packages.extend(own);
+        device_model(&mut fs, &packages)?;
+    }
     fs.modules(&kernel, &[&DOM0_MODULES, spec.modules.as_slice()].concat())?;
     fs.file("/init", 0o755, init_script("hvc0", DOM0_INIT));
     spec.fill(&mut fs, &packages)?;
@@ -257,6 +262,38 @@ fn xen_tools(fs: &mut Initramfs, packages: &[Package]) -> Result<()> {
     fs.copy_tree(&find_dir(packages, "etc/xen/scripts")?, "/etc/xen/scripts")?;
     fs.file("/etc/xen/xl.conf", 0o644, "");
     fs.dir("/var/lib/xen");
+    Ok(())
+}
+
+/// What QEMU for HVM domains consists of, and the firmware files it reads.
+const DEVICE_MODEL: [&str; 5] = [
+    "qemu-system-xen",
+    "qemu-system-data",
+    "seabios",
+    "ovmf",
+    "ipxe-qemu",
+];
+
+fn device_model(fs: &mut Initramfs, packages: &[Package]) -> Result<()> {
+    let qemu = "usr/libexec/xen-qemu-system-i386";
+    fs.program(&find(packages, qemu)?, &format!("/{qemu}"), packages)?;
+    let hvmloader = format!("usr/lib/xen-{XEN}/boot/hvmloader");
+    fs.copy(&find(packages, &hvmloader)?, &format!("/{hvmloader}"))?;
+    for file in [
+        "share/seabios/bios-256k.bin",
+        "share/seabios/vgabios-stdvga.bin",
+        "share/seabios/vgabios-cirrus.bin",
+        "share/qemu/keymaps/en-us",
+        "share/qemu/linuxboot.bin",
+        "share/qemu/linuxboot_dma.bin",
+        "share/qemu/kvmvapic.bin",
+        "lib/ipxe/qemu/efi-e1000.rom",
+        "lib/ipxe/qemu/efi-rtl8139.rom",
+        "share/ovmf/OVMF.fd",
+    ] {
+        let path = format!("usr/{file}");
+        fs.copy(&find(packages, &path)?, &format!("/{path}"))?;
+    }
     Ok(())
 }
 

@@ -35,6 +35,9 @@ pub struct Arguments {
     /// Number of CPUs (one with --icount)
     #[arg(long, default_value_t = 2)]
     cpus: u32,
+    /// Rig X: put in QEMU and the firmware files, for HVM domains
+    #[arg(long)]
+    hvm: bool,
     /// Put a file in: path here, path there
     #[arg(long = "file", value_name = "HERE:THERE")]
     files: Vec<String>,
@@ -79,6 +82,7 @@ fn spec(arguments: &Arguments) -> Result<RigSpec> {
     let mut spec = RigSpec {
         memory_mib: arguments.memory,
         cpus: arguments.cpus,
+        device_model: arguments.hvm,
         ..RigSpec::default()
     };
     for pair in &arguments.files {

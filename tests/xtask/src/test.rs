@@ -46,6 +46,8 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
         "xenner-emu",
         "--package",
         "xenner-guests",
+        "--package",
+        "hvmloader",
         "--target",
         "x86_64-unknown-none",
         "--quiet",
