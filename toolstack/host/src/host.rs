@@ -25,6 +25,9 @@ pub struct CreateOptions {
     /// Nobody will carry out its `on_*` settings: a host that does so by itself must not, and keeps
     /// the domain when it ends.
     pub unsupervised: bool,
+    /// Who creates it has more to do before it is whole. If he dies before [`Host::commit`], hosts that
+    /// create domains step by step end it with the next command.
+    pub uncommitted: bool,
     /// Text of the configuration the specification is from; hosts keep it where `xl` does.
     pub source: String,
 }
@@ -172,6 +175,14 @@ pub trait Host: Send + Sync {
     /// [`HostError::NameInUse`], [`HostError::Config`] for what this host cannot do,
     /// [`HostError::Resources`].
     fn create(&self, spec: &DomainSpec, options: &CreateOptions) -> Result<DomId>;
+
+    /// A domain created [`uncommitted`](CreateOptions::uncommitted) is whole now.
+    ///
+    /// # Errors
+    /// See the trait.
+    fn commit(&self, _domid: DomId) -> Result<()> {
+        Ok(())
+    }
 
     /// Ends a domain at once; returns when it is gone with all its devices.
     ///
@@ -396,6 +407,15 @@ pub trait Host: Send + Sync {
         config.map(Some).map_err(|error| {
             HostError::failed("Cannot understand what libxl keeps of the domain.", error)
         })
+    }
+
+    /// The most memory a domain may have and what it is to have, in KiB, where that is kept apart from
+    /// the configuration.
+    ///
+    /// # Errors
+    /// See the trait.
+    fn memory_now(&self, _domid: DomId) -> Result<(Option<u64>, Option<u64>)> {
+        Ok((None, None))
     }
 
     /// Replaces that: `xl config-update`. `source` is the text it is from.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::PoisonError;
 
 use nix::fcntl::{Flock, FlockArg};
 use uuid::Uuid;
@@ -47,6 +48,11 @@ impl XenHost {
 
         let (mut entry, domid) = self.reserve(spec, uuid, &new)?;
         match self.fill(domid, uuid, spec, options, &files) {
+            Ok(()) if options.uncommitted => {
+                let held = self.uncommitted.lock();
+                *held.unwrap_or_else(PoisonError::into_inner) = Some(entry);
+                Ok(domid)
+            }
             Ok(()) => {
                 entry.done().map_err(failed("Cannot close the journal"))?;
                 Ok(domid)

@@ -27,7 +27,11 @@ impl XenHost {
             // It was half a domain, which is gone now.
             return Ok(());
         }
-        let entry = match Entry::begin(&self.dirs.journal, uuid, Some(domid)) {
+        let begun = match self.take_uncommitted(domid) {
+            Some(entry) => Ok(entry),
+            None => Entry::begin(&self.dirs.journal, uuid, Some(domid)),
+        };
+        let entry = match begun {
             Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
                 return Err(HostError::Refused(format!(
                     "Another command is making or ending domain {}; try again when it is done.",
@@ -67,8 +71,12 @@ impl XenHost {
         devices
     }
 
-    /// Ends what commands that were killed have left half made or half taken apart.
-    pub(crate) fn clean_up(&self) -> Result<()> {
+    /// Ends what commands that were killed have left half made or half taken apart. Creating and
+    /// destroying begin with this.
+    ///
+    /// # Errors
+    /// Something of it is left; the next attempt may have more luck.
+    pub fn clean_up(&self) -> Result<()> {
         let unread = "Cannot read the journal";
         for entry in journal::abandoned(&self.dirs.journal).map_err(failed(unread))? {
             let uuid = entry.uuid;

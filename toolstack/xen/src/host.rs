@@ -39,6 +39,13 @@ impl Host for XenHost {
         self.create_domain(spec, options)
     }
 
+    fn commit(&self, domid: DomId) -> Result<()> {
+        match self.take_uncommitted(domid) {
+            Some(entry) => entry.done().map_err(failed("Cannot close the journal")),
+            None => Ok(()),
+        }
+    }
+
     fn destroy(&self, domid: DomId) -> Result<()> {
         self.destroy_domain(domid)
     }
@@ -224,6 +231,10 @@ impl Host for XenHost {
 
     fn configuration(&self, domid: DomId) -> Result<Option<DomainSpec>> {
         self.kept_configuration(domid)
+    }
+
+    fn memory_now(&self, domid: DomId) -> Result<(Option<u64>, Option<u64>)> {
+        self.memory_nodes(domid)
     }
 
     fn set_configuration(&self, domid: DomId, spec: &DomainSpec, source: &str) -> Result<()> {

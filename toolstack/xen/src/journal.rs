@@ -4,6 +4,9 @@
 //! done. A file that nobody has locked belongs to a command that died: the next one ends the domain.
 //! The UUID is in the file before the hypervisor hears of it, and Xen keeps it with the domain, so there
 //! is no moment at which a domain exists that cannot be found this way.
+//!
+//! Files come, go and are looked through under one lock of the directory: who looks sees none that is not
+//! locked yet, nor one that is gone or another's by the time it is locked.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -28,6 +31,7 @@ impl Entry {
     /// Notes that a domain with this UUID is about to be made or taken apart.
     pub(crate) fn begin(dir: &Path, uuid: Uuid, domid: Option<DomId>) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
+        let _all = lock_all(dir)?;
         let path = dir.join(uuid.to_string());
         let mut entry =
             Self::open(path, uuid)?.ok_or_else(|| io::Error::from(io::ErrorKind::ResourceBusy))?;
@@ -70,16 +74,24 @@ impl Entry {
 
     /// The work is done.
     pub(crate) fn done(self) -> io::Result<()> {
+        let _all = self.path.parent().map(lock_all).transpose()?;
         fs::remove_file(&self.path)
     }
 }
 
+/// Held while files come, go or are looked through, and no longer.
+fn lock_all(dir: &Path) -> io::Result<Flock<File>> {
+    let file = File::create(dir.join("journal.lock"))?;
+    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
+}
+
 /// Work that nobody does any more.
 pub(crate) fn abandoned(dir: &Path) -> io::Result<Vec<Entry>> {
-    let listed = match fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other?,
-    };
+    if !dir.exists() {
+        return Ok(Vec::new());
+    }
+    let _all = lock_all(dir)?;
+    let listed = fs::read_dir(dir)?;
     let mut found = Vec::new();
     for file in listed {
         let file = file?;
@@ -88,11 +100,7 @@ pub(crate) fn abandoned(dir: &Path) -> io::Result<Vec<Entry>> {
             .to_str()
             .and_then(|name| Uuid::try_parse(name).ok());
         let Some(uuid) = uuid else { continue };
-        if let Some(entry) = Entry::open(file.path(), uuid)?
-            && entry.path.exists()
-        {
-            found.push(entry);
-        }
+        found.extend(Entry::open(file.path(), uuid)?);
     }
     Ok(found)
 }

@@ -66,6 +66,8 @@ pub struct XenHost {
     control: Control,
     client: Mutex<Client>,
     dirs: Dirs,
+    /// Of the domain that is created and not committed yet.
+    uncommitted: Mutex<Option<journal::Entry>>,
 }
 
 impl XenHost {
@@ -89,6 +91,7 @@ impl XenHost {
             control,
             client: Mutex::new(client),
             dirs,
+            uncommitted: Mutex::new(None),
         })
     }
 
@@ -101,6 +104,13 @@ impl XenHost {
     /// Xenstore, for one command at a time.
     fn client(&self) -> MutexGuard<'_, Client> {
         self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The journal's entry of a domain that this very process has not committed yet.
+    fn take_uncommitted(&self, domid: xen_sys::DomId) -> Option<journal::Entry> {
+        let held = self.uncommitted.lock();
+        let mut held = held.unwrap_or_else(PoisonError::into_inner);
+        held.take_if(|entry| entry.domid == Some(domid))
     }
 }
 

@@ -110,7 +110,20 @@ impl XenHost {
         }
         self.control
             .set_max_memory(domid, kib + SLACK_KIB)
-            .map_err(refused("Xen refuses the limit"))
+            .map_err(refused("Xen refuses the limit"))?;
+        let path = format!("{}/memory/static-max", nodes::domain(domid));
+        store(self.client().write(&path, kib.to_string()))
+    }
+
+    /// The most memory a domain may have and what it is to have now, in KiB, as its nodes tell.
+    pub(crate) fn memory_nodes(&self, domid: DomId) -> Result<(Option<u64>, Option<u64>)> {
+        let dir = format!("{}/memory", nodes::domain(domid));
+        let mut client = self.client();
+        let mut node = |name| {
+            let text = store(client.read_text(&format!("{dir}/{name}")))?;
+            Ok(text.and_then(|text| text.parse().ok()))
+        };
+        Ok((node("static-max")?, node("target")?))
     }
 
     pub(crate) fn pin_vcpu(
@@ -168,6 +181,10 @@ impl XenHost {
         let now = now.map_err(refused("Xen refuses the scheduler's parameters"))?;
         let value = |wanted: Option<u32>, now: u16, what| match wanted {
             None => Ok(now),
+            // Xen takes it for "as it is".
+            Some(0) if what == "weight" => {
+                Err(HostError::Refused("0 is no weight: at least 1.".into()))
+            }
             Some(wanted) => u16::try_from(wanted).map_err(|_| {
                 HostError::Refused(format!(
                     "{wanted} is no {what}: at most {} will do.",

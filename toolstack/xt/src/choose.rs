@@ -67,7 +67,14 @@ impl Signs {
 pub fn open(wanted: Option<HostKind>, run_dir: Option<&Path>) -> Result<Box<dyn Host>, Failure> {
     match wanted.map_or_else(|| Signs::look().kind(), Ok)? {
         HostKind::Kvm => Ok(Box::new(xt_kvm::KvmHost::open(run_dir, xenner_program())?)),
-        HostKind::Xen => Ok(Box::new(xt_xen::XenHost::open()?)),
+        HostKind::Xen => {
+            let host = xt_xen::XenHost::open()?;
+            // Whatever comes after a command that was killed clears up behind it.
+            if let Err(error) = host.clean_up() {
+                eprintln!("xt: {}", Failure::from(error));
+            }
+            Ok(Box::new(host))
+        }
     }
 }
 

@@ -128,13 +128,15 @@ fn restart(
     };
     let options = CreateOptions {
         paused: true,
+        uncommitted: true,
         source,
         ..CreateOptions::default()
     };
     let domid = locked(host, spec, &options)?;
     let begun = next
         .write(host, domid)
-        .and_then(|()| Ok(host.unpause(domid)?));
+        .and_then(|()| Ok(host.unpause(domid)?))
+        .and_then(|()| Ok(host.commit(domid)?));
     if begun.is_err() {
         let _ = host.destroy(domid);
     }

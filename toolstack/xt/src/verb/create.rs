@@ -49,6 +49,7 @@ pub fn create(
     let options = CreateOptions {
         paused: arguments.paused || held,
         unsupervised: arguments.unsupervised,
+        uncommitted: true,
         source: loaded.source.clone(),
     };
     // Before it can end.
@@ -110,6 +111,7 @@ fn prepare(
     if held && !arguments.paused {
         host.unpause(domid)?;
     }
+    host.commit(domid)?;
     Ok(console)
 }
 

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 use xt_config::DomainType;
-use xt_config::libxl::{Listing, Scheduler, Tuning, Type};
+use xt_config::libxl::{Listing, MemKb, Scheduler, Tuning, Type};
 use xt_host::{DomId, DomainInfo, Host};
 
 use super::domains;
@@ -43,6 +43,12 @@ fn long(host: &dyn Host, domain: &DomainInfo) -> Result<Listing, Failure> {
         };
     }
     config.c_info.name = Some(domain.name.clone());
+    let (most, target) = host.memory_now(DomId(domain.domid))?;
+    let build = &mut config.b_info;
+    build.max_memkb = most.map_or(build.max_memkb, MemKb);
+    // libxl adds the video memory, also where that is "not set", as for domain 0.
+    let with_video = |kib: u64| MemKb(kib.wrapping_add(build.video_memkb.0));
+    build.target_memkb = target.map_or(build.target_memkb, with_video);
     if let Ok(settings) = host.credit2(DomId(domain.domid)) {
         let params = &mut config.b_info.sched_params;
         params.sched = Scheduler::Credit2;
