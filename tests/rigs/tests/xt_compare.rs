@@ -463,6 +463,7 @@ fn commands_are_killed(dom0: &mut Dom0, before: &str) {
 }
 
 #[test]
+#[ignore = "minutes; for the nightly run"]
 fn xt_is_what_xl_is() {
     let mut dom0 = Dom0::boot();
     dom0.compare_as("-N create /share/g.cfg", &json);

@@ -95,6 +95,7 @@ fn masked(text: &str) -> String {
 }
 
 #[test]
+#[ignore = "minutes; for the nightly run"]
 fn xl_and_xt_say_the_same() {
     let mut dom0 = Dom0::boot();
     dom0.must("xt create -q /share/g.cfg");
@@ -170,6 +171,7 @@ fn xl_and_xt_say_the_same() {
 }
 
 #[test]
+#[ignore = "minutes; for the nightly run"]
 fn a_domain_is_looked_after() {
     let mut dom0 = Dom0::boot();
     let before = dom0.must("xenstore-ls -f; ls /var/lib/xen");
