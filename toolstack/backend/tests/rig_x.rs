@@ -21,7 +21,12 @@ fn guests_that_xl_creates() {
     let mut rig = Rig::boot();
     disks(&mut rig);
     cards(&mut rig);
-    a_domain_of_its_own(&mut rig);
+}
+
+#[test]
+#[ignore = "minutes; for the nightly run"]
+fn a_driver_domain_serves() {
+    a_domain_of_its_own(&mut Rig::boot());
 }
 
 /// By `device_model_override`, nothing else being set up.
@@ -144,6 +149,7 @@ fn a_domain_of_its_own(rig: &mut Rig) {
     let disk = "disk = [ \"format=raw, vdev=xvda, access=rw, backend=storage, backendtype=qdisk, \
                 target=/disks/a.img\" ]";
     let mut guest = rig.create("client", disk);
+    guest.must("until [ -b /dev/xvda ]; do sleep 0.1; done");
     let write = format!("{PATTERN} | dd of=/dev/xvda bs=64k iflag=fullblock oflag=direct");
     guest.must(&format!("{write} conv=fsync 2>&1"));
     let wanted = guest.dom0(&format!("{PATTERN} | md5sum"));
