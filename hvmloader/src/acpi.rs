@@ -1,7 +1,7 @@
 //! ACPI: which tables a domain gets, and where they go.
 //!
 //! At the start of the reserved area lie a few words that the DSDT reads
-//! ([`facts`]); the tables follow, and the root pointer goes where the BIOS
+//! (`facts`); the tables follow, and the root pointer goes where the BIOS
 //! looks for it.
 
 pub mod aml;

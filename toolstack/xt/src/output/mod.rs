@@ -31,7 +31,7 @@ pub fn print(text: &str) -> Result<Status, Failure> {
 /// Prints JSON.
 ///
 /// # Errors
-/// As of [`print`].
+/// As of [`print()`].
 pub fn print_json(value: &impl serde::Serialize) -> Result<Status, Failure> {
     let text =
         serde_json::to_string_pretty(value).map_err(|error| Failure::plain(error.to_string()))?;

@@ -2,7 +2,7 @@
 //!
 //! `xl` leaves a process behind for each domain; here [`run`] looks after all that `xt` created. It
 //! keeps nothing in memory that it needs: who is looked after, and with what settings, is kept with each
-//! domain ([`record`]), so it can be killed and started again at any moment, and finds the domains that
+//! domain (`record`), so it can be killed and started again at any moment, and finds the domains that
 //! ended meanwhile. A lock makes it the only one. `create` starts it where it does not run; it ends when
 //! nothing is left to look after.
 //!
