@@ -76,7 +76,9 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Man { dir }) => {
-            docs::write_pages(dir).with_context(|| format!("Cannot write to {}", dir.display()))?;
+            docs::manual()
+                .write(dir)
+                .with_context(|| format!("Cannot write to {}", dir.display()))?;
             Ok(ExitCode::SUCCESS)
         }
         None => {

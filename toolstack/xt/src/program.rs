@@ -87,7 +87,7 @@ fn perform(cli: Cli) -> Result<Status, Failure> {
             print(&String::from_utf8_lossy(&script))
         }
         Command::Man(arguments) => {
-            docs::write_pages(&arguments.dir).map_err(|error| {
+            docs::manual().write(&arguments.dir).map_err(|error| {
                 let dir = &arguments.dir;
                 Failure::plain(format!("Cannot write the manual to {dir:?}: {error}"))
             })?;

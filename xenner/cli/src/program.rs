@@ -123,7 +123,7 @@ fn perform(cli: Cli, launcher: &dyn Launcher) -> Result<Status, Failure> {
             print(&String::from_utf8_lossy(&script))
         }
         Command::Man(arguments) => {
-            docs::write_pages(&arguments.dir).map_err(|error| {
+            docs::manual().write(&arguments.dir).map_err(|error| {
                 let message = format!("Cannot write the manual to {:?}: {error}", arguments.dir);
                 Failure::new(Status::Failed, message)
             })?;
