@@ -33,12 +33,12 @@ pub trait GrantMap {
     /// telling the front end of any.
     fn map_many(
         &self,
-        grefs: &[GrantRef],
+        grefs: impl IntoIterator<Item = GrantRef>,
         access: Access,
         mut each: impl FnMut(Result<Self::Page, GrantError>),
     ) {
         for gref in grefs {
-            each(self.map(*gref, access));
+            each(self.map(gref, access));
         }
     }
 }

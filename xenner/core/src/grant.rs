@@ -6,8 +6,8 @@
 //! ([`entry::heap_pages`]), so that the host finds every entry from its own
 //! configuration and that word.
 //!
-//! Who maps grants is the host, with [`lookup_for_backend`]. A guest may map
-//! and copy what it grants itself.
+//! Who maps grants is the host, with [`Table::pin`]. A guest may map and copy
+//! what it grants itself.
 
 use xen_sys::addr::{Maddr, Vaddr};
 use xen_sys::errno::Errno;
@@ -23,8 +23,8 @@ mod entry;
 mod map;
 
 pub(crate) use entry::is_table_frame;
-pub use entry::{Granted, Use, heap_pages, init_reserved, lookup_for_backend, release_for_backend};
-use entry::{Table, status_frames};
+use entry::status_frames;
+pub use entry::{Granted, Layout, Table, Use, heap_pages, init_reserved};
 
 /// Mappings a domain may have of its own grants.
 const MAPPINGS: usize = 256;

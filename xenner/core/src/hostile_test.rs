@@ -88,8 +88,9 @@ fn make(f: &mut Fake, call: &Call) {
             let gref = xen_sys::GrantRef(call.words[2] as u32);
             let remote = xen_sys::DomId(0);
             let kind = grant::Use::Copy;
-            let found = grant::lookup_for_backend(m, &d.config, remote, gref, true, kind);
-            grant::release_for_backend(m, &d.config, gref, found.is_err());
+            let table = grant::Layout::of(&d.config).table(m);
+            let found = table.pin(m, &d.config, gref, remote, true, kind);
+            table.unpin(m, gref, found.is_err());
             misc::vm_assist(m, d, v, cmd, call.words[3])
         }
     });

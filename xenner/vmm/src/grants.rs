@@ -12,7 +12,7 @@ use pv_ring::{Access, GrantMap, HostPage, RawPage, SharedPage};
 use xen_sys::addr::PAGE_SIZE;
 use xen_sys::errno::Errno;
 use xen_sys::{DomId, GrantRef};
-use xenner_core::grant::{Use, lookup_for_backend, release_for_backend};
+use xenner_core::grant::{self, Use};
 use xenner_core::{Config, Physical};
 
 use crate::memory::Memory;
@@ -37,6 +37,7 @@ struct Table<M> {
     memory: M,
     /// The host's own: the guest's copy is the guest's to change.
     config: Config,
+    layout: grant::Layout,
     uses: Box<[Mutex<Uses>]>,
 }
 
@@ -55,6 +56,7 @@ impl<M: HostMemory> Grants<M> {
         let most = config.max_grant_frames as usize * (PAGE_SIZE / 8);
         Self(Arc::new(Table {
             memory,
+            layout: grant::Layout::of(&config),
             config,
             uses: (0..most).map(|_| Mutex::default()).collect(),
         }))
@@ -65,6 +67,32 @@ impl<M: HostMemory> GrantMap for Grants<M> {
     type Page = GrantedPage<M>;
 
     fn map(&self, gref: GrantRef, access: Access) -> Result<GrantedPage<M>, GrantError> {
+        let now = self.0.layout.table(&self.0.memory);
+        self.map_in(&now, gref, access)
+    }
+
+    fn map_many(
+        &self,
+        grefs: impl IntoIterator<Item = GrantRef>,
+        access: Access,
+        mut each: impl FnMut(Result<GrantedPage<M>, GrantError>),
+    ) {
+        // One look at the table's size and version for all.
+        let now = self.0.layout.table(&self.0.memory);
+        for gref in grefs {
+            each(self.map_in(&now, gref, access));
+        }
+    }
+}
+
+impl<M: HostMemory> Grants<M> {
+    #[inline(always)]
+    fn map_in(
+        &self,
+        now: &grant::Table,
+        gref: GrantRef,
+        access: Access,
+    ) -> Result<GrantedPage<M>, GrantError> {
         let table = &self.0;
         let refused = |status| GrantError::Refused { gref, status };
         let uses = table.uses.get(gref.0 as usize);
@@ -72,8 +100,8 @@ impl<M: HostMemory> GrantMap for Grants<M> {
         let mut uses = uses.lock().unwrap_or_else(PoisonError::into_inner);
         let write = access == Access::ReadWrite;
         let (memory, config) = (&table.memory, &table.config);
-        let granted =
-            lookup_for_backend(memory, config, DomId(0), gref, write, Use::Map).map_err(refused)?;
+        let granted = now.pin(memory, config, gref, DomId(0), write, Use::Map);
+        let granted = granted.map_err(refused)?;
         let Some(base) = memory.host_address(granted.mfn) else {
             table.release(gref, *uses);
             let source = Errno::EFAULT;
@@ -94,11 +122,13 @@ impl<M: HostMemory> GrantMap for Grants<M> {
 }
 
 impl<M: HostMemory> Table<M> {
-    /// Clears the use bits that `left` does not need.
+    /// Clears the use bits that `left` does not need. The guest may have changed the table's version
+    /// since they were set, so it is looked at again.
+    #[inline]
     fn release(&self, gref: GrantRef, left: Uses) {
         if left.writers == 0 {
-            let only_write = left.readers > 0;
-            release_for_backend(&self.memory, &self.config, gref, only_write);
+            let now = self.layout.table(&self.memory);
+            now.unpin(&self.memory, gref, left.readers > 0);
         }
     }
 }

@@ -217,7 +217,21 @@ impl Memory {
         at: Maddr,
         f: impl FnOnce(&W::Atomic) -> R,
     ) -> Result<R, MemError> {
-        let word = self.spans.iter().find_map(|span| span.atomic::<W>(at.0));
+        match self.spans[0].atomic::<W>(at.0) {
+            Some(word) => Ok(f(word)),
+            None => self.atomic_beyond::<W, R>(at, f),
+        }
+    }
+
+    /// The same in the other regions. By itself, so that the first takes few instructions.
+    #[inline(never)]
+    fn atomic_beyond<W: Word, R>(
+        &self,
+        at: Maddr,
+        f: impl FnOnce(&W::Atomic) -> R,
+    ) -> Result<R, MemError> {
+        let mut others = self.spans[1..].iter();
+        let word = others.find_map(|span| span.atomic::<W>(at.0));
         word.map(f).ok_or(MemError::Word {
             at: at.0,
             size: size_of::<W>(),
@@ -236,6 +250,7 @@ impl Memory {
     ///
     /// # Errors
     /// [`MemError::Word`].
+    #[inline]
     pub fn fetch_and(&self, at: Maddr, bits: u64) -> Result<u64, MemError> {
         self.atomic::<u64, _>(at, |word| word.fetch_and(bits, Ordering::SeqCst))
     }
@@ -244,6 +259,7 @@ impl Memory {
     ///
     /// # Errors
     /// [`MemError::Word`].
+    #[inline]
     pub fn compare_exchange64(
         &self,
         at: Maddr,
@@ -355,6 +371,7 @@ impl Physical for Memory {
             || mfn.0.wrapping_sub(HEAP_BASE >> 12) < self.heap_pages
     }
 
+    #[inline]
     fn load64(&self, at: Maddr) -> u64 {
         self.load(at).unwrap_or(0)
     }
@@ -363,6 +380,7 @@ impl Physical for Memory {
         let _ = self.store(at, value);
     }
 
+    #[inline]
     fn cmpxchg64(&self, at: Maddr, old: u64, new: u64) -> Result<u64, u64> {
         self.compare_exchange64(at, old, new).unwrap_or(Err(0))
     }
@@ -383,6 +401,7 @@ impl Physical for Memory {
         self.fetch_or(at, bits).unwrap_or(0)
     }
 
+    #[inline]
     fn fetch_and64(&self, at: Maddr, bits: u64) -> u64 {
         self.fetch_and(at, bits).unwrap_or(0)
     }
@@ -405,10 +424,12 @@ impl Physical for Memory {
 }
 
 impl HostMemory for Memory {
+    #[inline]
     fn host_address(&self, mfn: Mfn) -> Option<NonNull<u8>> {
         let at = mfn.0.checked_mul(PAGE_SIZE as u64)?;
+        let [others @ .., own] = &self.spans;
         let in_span = |span: &Span| span.host(at, PAGE_SIZE as u64);
-        self.spans.iter().rev().find_map(in_span)
+        in_span(own).or_else(|| others.iter().find_map(in_span))
     }
 }
 

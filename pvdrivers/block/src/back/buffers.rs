@@ -20,6 +20,7 @@ pub(crate) enum Lent<P> {
 }
 
 impl<P: HostPage> Lent<P> {
+    #[inline]
     pub(crate) fn page(&self) -> &P {
         match self {
             Self::Once(page) => page,
@@ -47,6 +48,7 @@ impl<P> Default for Buffers<P> {
 
 impl<P: HostPage> Buffers<P> {
     /// Appends part of a page.
+    #[inline]
     pub(crate) fn push(&mut self, page: Lent<P>, range: Range<usize>) {
         let piece = IoVec::of(page.page(), range);
         self.push_piece(piece);
@@ -62,6 +64,7 @@ impl<P: HostPage> Buffers<P> {
     }
 
     /// Pages that the host has next to each other make one piece.
+    #[inline]
     fn push_piece(&mut self, piece: IoVec) {
         if !self.iovecs.last_mut().is_some_and(|last| last.join(&piece)) {
             self.iovecs.push(piece);

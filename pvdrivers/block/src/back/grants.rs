@@ -66,6 +66,33 @@ impl<G: GrantMap> Grants<G> {
         if self.kept.is_empty() {
             return self.map.map(gref, access).map(Lent::Once);
         }
+        self.get_kept(gref, access, counters)
+    }
+
+    /// The same for several, each handed to `each` in order.
+    #[inline]
+    pub(crate) fn get_many(
+        &mut self,
+        grefs: impl IntoIterator<Item = GrantRef>,
+        access: Access,
+        counters: &QueueCounters,
+        mut each: impl FnMut(Result<Lent<G::Page>, GrantError>),
+    ) {
+        if self.kept.is_empty() {
+            let once = |page: Result<_, _>| each(page.map(Lent::Once));
+            return self.map.map_many(grefs, access, once);
+        }
+        for gref in grefs {
+            each(self.get_kept(gref, access, counters));
+        }
+    }
+
+    fn get_kept(
+        &mut self,
+        gref: GrantRef,
+        access: Access,
+        counters: &QueueCounters,
+    ) -> Result<Lent<G::Page>, GrantError> {
         self.clock += 1;
         let at = gref.0 as usize & (self.kept.len() - 1);
         let set = &mut self.kept[at];

@@ -6,7 +6,6 @@ use std::time::Instant;
 use pv_netdev::{Link, Offloads};
 use pv_ring::{Access, GrantMap, HostPage, SharedPage};
 use pv_stats::Counter;
-use xen_sys::GrantRef;
 use xen_sys::io::netif::{NETIF_RSP_DROPPED, NETIF_RSP_ERROR, NETIF_RSP_OKAY};
 
 use super::chains::{Batch, ChainError, Packet, Slot, TxRing};
@@ -24,7 +23,6 @@ pub(super) struct Tx<G: GrantMap> {
     batch: Batch,
     /// The batch's pages, by slot; `None`: the grant was refused.
     pages: Vec<Option<G::Page>>,
-    grefs: Vec<GrantRef>,
     /// The next packet of the batch to be sent.
     next: usize,
     sender: Sender,
@@ -58,7 +56,6 @@ impl<G: GrantMap<Page: HostPage>> Tx<G> {
             offloads,
             batch: Batch::default(),
             pages: Vec::new(),
-            grefs: Vec::new(),
             next: 0,
             sender: Sender::default(),
         }
@@ -125,12 +122,10 @@ impl<G: GrantMap<Page: HostPage>> Tx<G> {
     }
 
     fn map(&mut self) {
-        self.grefs.clear();
-        self.grefs
-            .extend(self.batch.slots.iter().map(|slot| slot.gref));
+        let grefs = self.batch.slots.iter().map(|slot| slot.gref);
         let pages = &mut self.pages;
         self.grants
-            .map_many(&self.grefs, Access::Read, |page| pages.push(page.ok()));
+            .map_many(grefs, Access::Read, |page| pages.push(page.ok()));
         debug_assert_eq!(self.pages.len(), self.batch.slots.len());
     }
 }

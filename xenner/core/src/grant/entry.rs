@@ -33,16 +33,57 @@ pub struct Granted {
     pub len: usize,
 }
 
-/// Where a domain's table lies and how large it is now.
-#[derive(Clone, Copy)]
-pub(super) struct Table {
+/// Where a domain's table lies, by its configuration alone.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
     state: Maddr,
     shared: Maddr,
     status: Maddr,
+    max_frames: u32,
+}
+
+impl Layout {
+    /// `config` must be the host's own copy where the host asks: everything
+    /// else is guest memory.
+    #[inline]
+    pub fn of(config: &Config) -> Self {
+        let state = Mfn(config.heap_base.0 + memory::bitmap_pages(config.ram_pages)).addr();
+        let shared = Maddr(state.0 + PAGE_SIZE as u64);
+        Self {
+            state,
+            shared,
+            status: Maddr(shared.0 + u64::from(config.max_grant_frames) * PAGE_SIZE as u64),
+            max_frames: config.max_grant_frames,
+        }
+    }
+
+    /// The table as it is now. The state word is in memory, for the host to
+    /// read too. Nothing in it makes the table larger than the host said.
+    #[inline]
+    pub fn table<M: Physical>(&self, m: &M) -> Table {
+        let word = m.load64(self.state);
+        let version = if word & STATE_V2 == 0 { 1 } else { 2 };
+        let frames = ((word >> 32) as u32).saturating_add(1).min(self.max_frames);
+        Table {
+            layout: *self,
+            version,
+            frames,
+        }
+    }
+}
+
+/// A domain's table: where it lies and how large it is now.
+///
+/// A back end in the host uses a grant by [`pin`](Self::pin), keeps count of its
+/// own uses of it, and calls [`unpin`](Self::unpin) of the table as it is then
+/// after the last.
+#[derive(Clone, Copy)]
+pub struct Table {
+    layout: Layout,
     /// 1 or 2.
-    pub version: u32,
+    pub(super) version: u32,
     /// Frames in use.
-    pub frames: u32,
+    pub(super) frames: u32,
 }
 
 /// Bit of the state word: version 2. The upper half holds the frames in use
@@ -71,87 +112,80 @@ pub fn is_table_frame(config: &Config, mfn: Mfn) -> bool {
 }
 
 impl Table {
-    /// The state word is in memory, for the host to read too. Nothing in it
-    /// makes the table larger than the host said.
+    /// As it is now.
     #[inline]
-    pub fn of<M: Physical>(m: &M, config: &Config) -> Self {
-        let state = Mfn(config.heap_base.0 + memory::bitmap_pages(config.ram_pages)).addr();
-        let shared = Maddr(state.0 + PAGE_SIZE as u64);
-        let status = Maddr(shared.0 + u64::from(config.max_grant_frames) * PAGE_SIZE as u64);
-        let word = m.load64(state);
-        let version = if word & STATE_V2 == 0 { 1 } else { 2 };
-        let frames = ((word >> 32) as u32)
-            .saturating_add(1)
-            .min(config.max_grant_frames);
-        Self {
-            state,
-            shared,
-            status,
-            version,
-            frames,
-        }
+    pub(super) fn of<M: Physical>(m: &M, config: &Config) -> Self {
+        Layout::of(config).table(m)
     }
 
     /// Makes version and size known.
-    pub fn store<M: Physical>(&self, m: &M) {
+    pub(super) fn store<M: Physical>(&self, m: &M) {
         let version = if self.version == 2 { STATE_V2 } else { 0 };
         m.store64(
-            self.state,
+            self.layout.state,
             version | u64::from(self.frames.max(1) - 1) << 32,
         );
     }
 
-    pub fn shared_frame(&self, index: u32) -> Mfn {
-        Mfn(self.shared.frame().0 + u64::from(index))
+    pub(super) fn shared_frame(&self, index: u32) -> Mfn {
+        Mfn(self.layout.shared.frame().0 + u64::from(index))
     }
 
-    pub fn status_frame(&self, index: u32) -> Mfn {
-        Mfn(self.status.frame().0 + u64::from(index))
+    pub(super) fn status_frame(&self, index: u32) -> Mfn {
+        Mfn(self.layout.status.frame().0 + u64::from(index))
     }
 
     /// Entries there are.
-    pub fn entries(&self) -> u32 {
+    #[inline]
+    pub(super) fn entries(&self) -> u32 {
         self.frames * (PAGE_SIZE as u32 / self.entry_size())
     }
 
-    pub fn entry_size(&self) -> u32 {
+    #[inline]
+    pub(super) fn entry_size(&self) -> u32 {
         if self.version == 1 { 8 } else { 16 }
     }
 
-    pub fn entry(&self, gref: u32) -> Maddr {
-        Maddr(self.shared.0 + u64::from(gref) * u64::from(self.entry_size()))
+    #[inline]
+    pub(super) fn entry(&self, gref: u32) -> Maddr {
+        Maddr(self.layout.shared.0 + u64::from(gref) * u64::from(self.entry_size()))
     }
 
     /// The aligned word that holds the use bits of an entry, and where in it.
+    #[inline]
     fn use_word(&self, gref: u32) -> (Maddr, u32) {
         if self.version == 1 {
             return (self.entry(gref), 0);
         }
-        let at = self.status.0 + u64::from(gref) * 2;
+        let at = self.layout.status.0 + u64::from(gref) * 2;
         (Maddr(at & !7), (at & 6) as u32 * 8)
     }
 
     /// The `GTF_reading` and `GTF_writing` bits of an entry.
-    pub fn in_use<M: Physical>(&self, m: &M, gref: u32) -> u16 {
+    pub(super) fn in_use<M: Physical>(&self, m: &M, gref: u32) -> u16 {
         let (at, shift) = self.use_word(gref);
         (m.load64(at) >> shift) as u16 & (GTF_reading | GTF_writing)
     }
 
     /// Clears use bits.
-    pub fn clear_use<M: Physical>(&self, m: &M, gref: u32, bits: u16) {
+    #[inline]
+    pub(super) fn clear_use<M: Physical>(&self, m: &M, gref: u32, bits: u16) {
         let (at, shift) = self.use_word(gref);
         m.fetch_and64(at, !(u64::from(bits) << shift));
     }
 
     /// Sets use bits of version 2.
-    pub fn set_use<M: Physical>(&self, m: &M, gref: u32, bits: u16) {
+    pub(super) fn set_use<M: Physical>(&self, m: &M, gref: u32, bits: u16) {
         let (at, shift) = self.use_word(gref);
         m.fetch_or64(at, u64::from(bits) << shift);
     }
 
     /// Checks that an entry grants `domid` the use, and marks it in use.
     ///
-    /// The error is a `GNTST_*`; the entry is then as it was.
+    /// # Errors
+    /// A `GNTST_*` as Xen's: `bad_gntref` beyond the table, `general_error` when
+    /// the entry does not grant this, `bad_page` for a frame that is not the
+    /// domain's. The entry is then as it was.
     #[inline]
     pub fn pin<M: Physical>(
         &self,
@@ -177,6 +211,19 @@ impl Table {
         Err(GNTST_bad_page)
     }
 
+    /// Ends a back end's use of a grant: all of it, or only the writing.
+    #[inline]
+    pub fn unpin<M: Physical>(&self, m: &M, gref: GrantRef, only_write: bool) {
+        if gref.0 < self.entries() {
+            let bits = if only_write {
+                GTF_writing
+            } else {
+                GTF_reading | GTF_writing
+            };
+            self.clear_use(m, gref.0, bits);
+        }
+    }
+
     /// What is granted, and the use bits that were not set before.
     #[inline]
     fn pin_v1<M: Physical>(
@@ -186,22 +233,51 @@ impl Table {
         domid: DomId,
         write: bool,
     ) -> Result<(Granted, u16), i16> {
-        let at = self.entry(gref);
-        for _ in 0..TRIES {
-            let seen = m.load64(at);
-            let set = permitted(seen as u32, domid, write, GTF_type_mask | GTF_sub_page)?;
-            if m.cmpxchg64(at, seen, seen | u64::from(set)).is_ok() {
-                let granted = Granted {
-                    mfn: Mfn(seen >> 32),
-                    offset: 0,
-                    len: PAGE_SIZE,
-                };
-                return Ok((granted, set & !(seen as u16)));
+        match self.try_pin_v1(m, gref, domid, write)? {
+            Some(pinned) => Ok(pinned),
+            None => self.pin_changing_v1(m, gref, domid, write),
+        }
+    }
+
+    /// The same of an entry that the guest keeps changing.
+    #[cold]
+    fn pin_changing_v1<M: Physical>(
+        &self,
+        m: &M,
+        gref: u32,
+        domid: DomId,
+        write: bool,
+    ) -> Result<(Granted, u16), i16> {
+        for _ in 1..TRIES {
+            if let Some(pinned) = self.try_pin_v1(m, gref, domid, write)? {
+                return Ok(pinned);
             }
         }
         Err(GNTST_general_error)
     }
 
+    /// `None`: the guest has changed the entry meanwhile.
+    #[inline]
+    fn try_pin_v1<M: Physical>(
+        &self,
+        m: &M,
+        gref: u32,
+        domid: DomId,
+        write: bool,
+    ) -> Result<Option<(Granted, u16)>, i16> {
+        let at = self.entry(gref);
+        let seen = m.load64(at);
+        let set = permitted(seen as u32, domid, write, GTF_type_mask | GTF_sub_page)?;
+        let taken = m.cmpxchg64(at, seen, seen | u64::from(set)).is_ok();
+        let granted = Granted {
+            mfn: Mfn(seen >> 32),
+            offset: 0,
+            len: PAGE_SIZE,
+        };
+        Ok(taken.then_some((granted, set & !(seen as u16))))
+    }
+
+    #[inline(never)]
     fn pin_v2<M: Physical>(
         &self,
         m: &M,
@@ -258,42 +334,6 @@ fn permitted(header: u32, domid: DomId, write: bool, mask: u16) -> Result<u16, i
         (false, _) => Ok(GTF_reading),
         (true, false) => Ok(GTF_reading | GTF_writing),
         (true, true) => Err(GNTST_general_error),
-    }
-}
-
-/// Looks a grant up for a back end in the host, and marks it in use.
-///
-/// `domid` is the back end's domain, 0. The caller keeps count of its own uses
-/// of a grant and calls [`release_for_backend`] after the last. `config` must
-/// be the host's own copy: everything else is guest memory.
-///
-/// # Errors
-/// A `GNTST_*` as Xen's: `bad_gntref` beyond the table, `general_error` when
-/// the entry does not grant this, `bad_page` for a frame that is not the
-/// domain's.
-#[inline]
-pub fn lookup_for_backend<M: Physical>(
-    m: &M,
-    config: &Config,
-    domid: DomId,
-    gref: GrantRef,
-    write: bool,
-    kind: Use,
-) -> Result<Granted, i16> {
-    Table::of(m, config).pin(m, config, gref, domid, write, kind)
-}
-
-/// Ends a back end's use of a grant: all of it, or only the writing.
-#[inline]
-pub fn release_for_backend<M: Physical>(m: &M, config: &Config, gref: GrantRef, only_write: bool) {
-    let table = Table::of(m, config);
-    if gref.0 < table.entries() {
-        let bits = if only_write {
-            GTF_writing
-        } else {
-            GTF_reading | GTF_writing
-        };
-        table.clear_use(m, gref.0, bits);
     }
 }
 

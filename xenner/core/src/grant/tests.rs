@@ -35,6 +35,15 @@ fn use_bits(f: &Fake, gref: u32) -> u16 {
     table(f).in_use(&f.m, gref)
 }
 
+/// What a back end in the host does.
+fn pin(f: &Fake, gref: GrantRef, write: bool, kind: Use) -> Result<Granted, i16> {
+    table(f).pin(&f.m, &f.d.config, gref, DomId(0), write, kind)
+}
+
+fn unpin(f: &Fake, gref: GrantRef) {
+    table(f).unpin(&f.m, gref, false);
+}
+
 fn setup(f: &mut Fake, nr_frames: u32) -> GnttabSetupTable {
     let op = GnttabSetupTable {
         dom: DOMID_SELF,
@@ -138,19 +147,18 @@ fn reserved_entries_survive_a_change_of_version() {
     let mut f = Fake::new();
     init_reserved(&f.m, &f.d.config, Mfn(FRAME), Mfn(FRAME + 1));
     let xenstore = GrantRef(GNTTAB_RESERVED_XENSTORE);
-    let pin = |f: &Fake| lookup_for_backend(&f.m, &f.d.config, DomId(0), xenstore, true, Use::Map);
     let whole = Granted {
         mfn: Mfn(FRAME + 1),
         offset: 0,
         len: 4096,
     };
-    assert_eq!(pin(&f), Ok(whole));
+    assert_eq!(pin(&f, xenstore, true, Use::Map), Ok(whole));
     grant(&f, 100, GTF_permit_access, DomId(0), FRAME);
     set_v2(&mut f);
     assert_eq!(use_bits(&f, 1), GTF_reading | GTF_writing);
     assert_eq!(f.m.load32(table(&f).entry(1)), u32::from(GTF_permit_access));
     assert_eq!(f.m.load32(table(&f).entry(100)), 0);
-    assert_eq!(pin(&f), Ok(whole));
+    assert_eq!(pin(&f, xenstore, true, Use::Map), Ok(whole));
 
     let back = run(
         &mut f,
@@ -159,9 +167,9 @@ fn reserved_entries_survive_a_change_of_version() {
     );
     assert_eq!(back, Ok(GnttabSetVersion { version: 1 }));
     assert_eq!(use_bits(&f, 1), GTF_reading | GTF_writing);
-    release_for_backend(&f.m, &f.d.config, xenstore, false);
+    unpin(&f, xenstore);
     assert_eq!(use_bits(&f, 1), 0);
-    assert_eq!(pin(&f), Ok(whole));
+    assert_eq!(pin(&f, xenstore, true, Use::Map), Ok(whole));
 }
 
 #[test]
@@ -169,12 +177,12 @@ fn a_table_in_use_keeps_its_version() {
     let mut f = Fake::new();
     grant(&f, 8, GTF_permit_access, DomId(0), FRAME);
     let gref = GrantRef(8);
-    lookup_for_backend(&f.m, &f.d.config, DomId(0), gref, false, Use::Map).unwrap();
+    pin(&f, gref, false, Use::Map).unwrap();
     let two = GnttabSetVersion { version: 2 };
     assert_eq!(run(&mut f, GNTTABOP_set_version, two), Err(Errno::EBUSY));
     // The version in force is told all the same.
     assert_eq!(f.peek::<GnttabSetVersion>(Fake::ARG).version, 1);
-    release_for_backend(&f.m, &f.d.config, gref, false);
+    unpin(&f, gref);
     assert!(run(&mut f, GNTTABOP_set_version, two).is_ok());
     let three = GnttabSetVersion { version: 3 };
     assert_eq!(run(&mut f, GNTTABOP_set_version, three), Err(Errno::EINVAL));
@@ -205,8 +213,7 @@ fn a_back_end_gets_what_is_granted_and_no_more() {
             set_v2(&mut f);
         }
         let pin = |f: &Fake, gref: u32, write: bool, kind: Use| {
-            lookup_for_backend(&f.m, &f.d.config, DomId(0), GrantRef(gref), write, kind)
-                .map(|granted| granted.mfn.0)
+            pin(f, GrantRef(gref), write, kind).map(|granted| granted.mfn.0)
         };
         assert_eq!(pin(&f, 100_000, false, Use::Map), Err(GNTST_bad_gntref));
         assert_eq!(pin(&f, u32::MAX, false, Use::Map), Err(GNTST_bad_gntref));
@@ -218,7 +225,7 @@ fn a_back_end_gets_what_is_granted_and_no_more() {
         assert_eq!(use_bits(&f, 9), 0);
         assert_eq!(pin(&f, 9, false, Use::Map), Ok(FRAME));
         assert_eq!(use_bits(&f, 9), GTF_reading);
-        release_for_backend(&f.m, &f.d.config, GrantRef(9), false);
+        unpin(&f, GrantRef(9));
         // Frames of the hypervisor, of nobody, and given up ones.
         for bad in [
             Fake::HEAP,
@@ -244,7 +251,7 @@ fn parts_of_pages_can_be_copied_only() {
     set_v2(&mut f);
     grant(&f, 20, GTF_permit_access | GTF_sub_page, DomId(0), FRAME);
     f.m.store32(Maddr(table(&f).entry(20).0 + 4), 100 | 200 << 16);
-    let pin = |kind| lookup_for_backend(&f.m, &f.d.config, DomId(0), GrantRef(20), true, kind);
+    let pin = |kind| pin(&f, GrantRef(20), true, kind);
     assert_eq!(pin(Use::Map), Err(GNTST_general_error));
     assert_eq!(
         pin(Use::Copy),
@@ -595,7 +602,7 @@ fn entries_swap_unless_in_use() {
         let cmd = GNTTABOP_swap_grant_ref;
         assert_eq!(run(&mut f, cmd, op(50, 51)).unwrap().status, GNTST_okay);
         let gref = GrantRef(50);
-        let mfn = lookup_for_backend(&f.m, &f.d.config, DomId(0), gref, true, Use::Map);
+        let mfn = pin(&f, gref, true, Use::Map);
         assert_eq!(mfn.map(|granted| granted.mfn.0), Ok(FRAME + 1));
         assert_eq!(run(&mut f, cmd, op(51, 50)).unwrap().status, GNTST_eagain);
         assert_eq!(run(&mut f, cmd, op(50, 50)).unwrap().status, GNTST_okay);

@@ -67,14 +67,22 @@ impl<H: Host> BlockQueue<H> {
             _ => Access::Read,
         };
         let mut buffers = self.pool.pop().unwrap_or_default();
-        for segment in segments {
-            let Ok(page) = self.grants.get(segment.gref, access, &self.counters) else {
-                self.recycle(buffers);
-                return Err(Refusal::Grant);
-            };
-            let first = usize::from(segment.first_sect) * 512;
-            let end = (usize::from(segment.last_sect) + 1) * 512;
-            buffers.push(page, first..end);
+        let mut refused = false;
+        let mut at = segments.iter();
+        let grefs = segments.iter().map(|segment| segment.gref);
+        self.grants.get_many(grefs, access, &self.counters, |page| {
+            match (page, at.next()) {
+                (Ok(page), Some(segment)) => {
+                    let first = usize::from(segment.first_sect) * 512;
+                    let end = (usize::from(segment.last_sect) + 1) * 512;
+                    buffers.push(page, first..end);
+                }
+                _ => refused = true,
+            }
+        });
+        if refused {
+            self.recycle(buffers);
+            return Err(Refusal::Grant);
         }
         Ok(buffers)
     }
