@@ -14,6 +14,7 @@
 
 pub mod channel;
 pub mod debian;
+pub mod dom0;
 mod error;
 pub mod foreground;
 pub mod guest;

@@ -117,12 +117,17 @@ impl Live {
 
     /// Runs `xenner` on it; the domain is called `guest`.
     pub fn xenner(&self, arguments: &[&str]) -> Output {
-        Command::new(&self.program)
+        self.command(arguments).output().expect("xenner starts")
+    }
+
+    /// The same, to be started.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command
             .env("XENNER_RUN_DIR", self.dir.path().join("run"))
             .args(arguments)
-            .stdin(Stdio::null())
-            .output()
-            .expect("xenner starts")
+            .stdin(Stdio::null());
+        command
     }
 }
 

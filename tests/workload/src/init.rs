@@ -28,10 +28,10 @@ pub fn main() -> ! {
     let boot = bench::since_boot();
     println!("init: up");
     mount_all();
-    if let Err(error) = modules::load() {
+    let command_line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    if let Err(error) = modules::load(&command_line) {
         println!("init: cannot load a module: {error}");
     }
-    let command_line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     for word in words(&command_line) {
         perform(word, boot, &command_line);
     }

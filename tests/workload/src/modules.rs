@@ -1,5 +1,6 @@
 //! What a kernel needs of modules and devices before a program can use them.
 
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::path::Path;
@@ -19,7 +20,8 @@ const KERNEL_GROUP: u32 = 1;
 
 /// Loads the modules the initial file system names, in its order; none where it
 /// names none. Drivers of buses this machine lacks refuse, and are left out.
-pub fn load() -> Result<(), Failure> {
+/// Parameters are on the kernel's command line, as for modprobe(8).
+pub fn load(command_line: &str) -> Result<(), Failure> {
     let Ok(script) = fs::read_to_string("/modules/load") else {
         return Ok(());
     };
@@ -28,12 +30,25 @@ pub fn load() -> Result<(), Failure> {
         .filter_map(|line| line.strip_prefix("insmod "))
     {
         let image = File::open(path).context(path)?;
-        match finit_module(image, c"", ModuleInitFlags::empty()) {
+        let parameters = CString::new(parameters(path, command_line)).context(path)?;
+        match finit_module(image, &parameters, ModuleInitFlags::empty()) {
             Err(Errno::ENODEV) => {}
             loaded => loaded.context(path)?,
         }
     }
     Ok(())
+}
+
+/// What the command line says to the module in this file: of each word
+/// `MODULE.KEY=VALUE` what follows the module's name, where `-` is `_`.
+fn parameters(path: &str, command_line: &str) -> String {
+    let name = Path::new(path).file_stem().unwrap_or_default();
+    let name = name.to_string_lossy().replace('-', "_");
+    let own = command_line.split_whitespace().filter_map(|word| {
+        let (module, parameter) = word.split_once('.')?;
+        (module.replace('-', "_") == name).then_some(parameter)
+    });
+    own.collect::<Vec<_>>().join(" ")
 }
 
 /// How long the kernel may take from one device found to the next.
@@ -56,4 +71,22 @@ pub fn await_file(path: &Path) -> Result<(), Failure> {
             .context(&format!("waiting for {}", path.display()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parameters;
+
+    #[test]
+    fn parameters_come_from_the_command_line() {
+        let line = "quiet xen_blkfront.max_indirect_segments=256 xen-blkfront.max_queues=1 \
+                    xenner.test=devices brd.rd_nr=1";
+        let of = |path| parameters(path, line);
+        assert_eq!(
+            of("/modules/xen-blkfront.ko"),
+            "max_indirect_segments=256 max_queues=1"
+        );
+        assert_eq!(of("/modules/brd.ko"), "rd_nr=1");
+        assert_eq!(of("/modules/xen-netfront.ko"), "");
+    }
 }

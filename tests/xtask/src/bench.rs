@@ -67,6 +67,10 @@ pub struct Arguments {
         default_missing_values = ["host", "xenner", "kernel", "qdisk", "virtio", "vhost"]
     )]
     devices: Option<Vec<devices::Server>>,
+    /// For the command line of the guest with disks and network cards, e.g.
+    /// xen_blkfront.max_indirect_segments=256
+    #[arg(long, value_name = "WORDS", default_value = "")]
+    append: String,
     /// Only what is measured on this machine's own KVM
     #[arg(long, conflicts_with_all = ["places", "devices"])]
     local: bool,
@@ -113,7 +117,7 @@ impl Results {
         if !arguments.local && arguments.places.is_none() {
             let servers = arguments.devices.as_deref();
             let servers = servers.unwrap_or(devices::Server::value_variants());
-            columns = devices::measure(kernel, servers)?;
+            columns = devices::measure(kernel, servers, &arguments.append)?;
         }
         let local = match arguments.devices {
             None => Some(local::measure(kernel, arguments.rounds)?),

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use xenner_rigs::packages::{Cache, KernelFiles};
 use xenner_rigs::qemu::shell_quote;
-use xenner_rigs::{Domain, Output, RigK, RigSpec, RigX, Shell, guest, rig_x, xenner};
+use xenner_rigs::{Domain, Output, RigK, RigSpec, RigX, Shell, dom0, guest, rig_x, xenner};
 
 use super::{Figures, LIMIT, MEMORY_MIB, grouped, read, spec};
 
@@ -76,18 +76,19 @@ impl Server {
 /// The figures of each server, in their order.
 pub type Columns = Vec<(Server, Figures)>;
 
-/// Measures with one server after the other.
-pub fn measure(kernel: &KernelFiles, servers: &[Server]) -> Result<Columns> {
+/// Measures with one server after the other. `words` go to the guest's command
+/// line.
+pub fn measure(kernel: &KernelFiles, servers: &[Server], words: &str) -> Result<Columns> {
     let mut columns = Vec::new();
     for &server in servers {
         eprintln!("Measuring: devices, {}", server.title());
         let console = match server {
             Server::Host => host()?,
-            Server::Xenner => on_xenner(kernel)?,
-            Server::Kernel => on_xen(kernel, false)?,
-            Server::Qdisk => on_xen(kernel, true)?,
-            Server::Virtio => on_qemu(kernel, false)?,
-            Server::Vhost => on_qemu(kernel, true)?,
+            Server::Xenner => on_xenner(kernel, words)?,
+            Server::Kernel => on_xen(kernel, false, words)?,
+            Server::Qdisk => on_xen(kernel, true, words)?,
+            Server::Virtio => on_qemu(kernel, false, words)?,
+            Server::Vhost => on_qemu(kernel, true, words)?,
         };
         let figures = read(&console).with_context(|| format!("{server:?} said:\n{console}"))?;
         columns.push((server, figures));
@@ -129,8 +130,9 @@ fn prepare(shell: &mut Shell, kernel: &KernelFiles) -> Result<()> {
     Ok(())
 }
 
-fn append(console: &str, disk: Option<&str>, nic: bool) -> String {
-    let mut line = format!("console={console} quiet mitigations=off xenner.test=devices,poweroff");
+fn append(console: &str, disk: Option<&str>, nic: bool, words: &str) -> String {
+    let mut line =
+        format!("console={console} quiet mitigations=off {words} xenner.test=devices,poweroff");
     if let Some(disk) = disk {
         line += &format!(" xenner.disk=/dev/{disk}");
     }
@@ -153,13 +155,13 @@ fn host() -> Result<String> {
     done(rig.run(&script, LIMIT)?)
 }
 
-fn on_xenner(kernel: &KernelFiles) -> Result<String> {
+fn on_xenner(kernel: &KernelFiles, words: &str) -> Result<String> {
     let mut rig = RigK::boot(&rig().program(xenner::build()?, "/usr/bin/xenner"))?;
     prepare(&mut rig.shell, kernel)?;
     let guest = xenner::Guest {
         kernel: "/tmp/vmlinuz".into(),
         initrd: "/tmp/initrd".into(),
-        append: append("hvc0", Some("xvda"), true),
+        append: append("hvc0", Some("xvda"), true, words),
         memory_mib: MEMORY_MIB,
         vcpus: 1,
     };
@@ -169,13 +171,7 @@ fn on_xenner(kernel: &KernelFiles) -> Result<String> {
     done(rig.run(&command, LIMIT)?)
 }
 
-/// What a script of Xen's must tell `xl` of a RAM disk and of a card.
-const BLOCK_SCRIPT: &str = r#"#!/bin/sh
-[ "$1" = add ] || exit 0
-device=$(xenstore-read "$XENBUS_PATH/params")
-xenstore-write "$XENBUS_PATH/physical-device" "$(stat -c %t:%T "$device")"
-xenstore-write "$XENBUS_PATH/hotplug-status" connected
-"#;
+/// What a script of Xen's must tell `xl` of a card.
 const VIF_SCRIPT: &str = r#"#!/bin/sh
 [ "$1" = online ] || exit 0
 brctl addif "$(xenstore-read "$XENBUS_PATH/bridge")" "$vif"
@@ -183,7 +179,7 @@ ip link set "$vif" up
 xenstore-write "$XENBUS_PATH/hotplug-status" connected
 "#;
 
-fn on_xen(kernel: &KernelFiles, qdisk: bool) -> Result<String> {
+fn on_xen(kernel: &KernelFiles, qdisk: bool, words: &str) -> Result<String> {
     let mut spec = rig();
     if qdisk {
         let package = Cache::open()?.package("qemu-system-xen")?;
@@ -198,14 +194,14 @@ fn on_xen(kernel: &KernelFiles, qdisk: bool) -> Result<String> {
     let mut rig = RigX { shell };
     prepare(&mut rig.shell, kernel)?;
     rig.shell
-        .write("block-rig", BLOCK_SCRIPT.as_bytes(), 0o755)?;
+        .write("block-rig", dom0::BLOCK.as_bytes(), 0o755)?;
     rig.shell.write("vif-rig", VIF_SCRIPT.as_bytes(), 0o755)?;
     done(rig.run("cp /share/*-rig /etc/xen/scripts", LIMIT)?)?;
     let mut domain = Domain::pv(
         "bench",
         "/tmp/vmlinuz",
         "/tmp/initrd",
-        &append("hvc0", Some("xvda"), !qdisk),
+        &append("hvc0", Some("xvda"), !qdisk, words),
     );
     domain.memory_mib = MEMORY_MIB;
     domain.extra = if qdisk {
@@ -229,7 +225,7 @@ fn on_xen(kernel: &KernelFiles, qdisk: bool) -> Result<String> {
     Ok(ended.console)
 }
 
-fn on_qemu(kernel: &KernelFiles, vhost: bool) -> Result<String> {
+fn on_qemu(kernel: &KernelFiles, vhost: bool, words: &str) -> Result<String> {
     let mut spec = rig()
         .program(QEMU, "/usr/bin/qemu-system-x86_64")
         .module("vhost_net");
@@ -238,7 +234,7 @@ fn on_qemu(kernel: &KernelFiles, vhost: bool) -> Result<String> {
     }
     let mut rig = RigK::boot(&spec)?;
     prepare(&mut rig.shell, kernel)?;
-    let append = append("ttyS0", Some("vda"), true);
+    let append = append("ttyS0", Some("vda"), true, words);
     let vhost = if vhost { "on" } else { "off" };
     let command = format!(
         "set -e
