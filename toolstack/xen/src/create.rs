@@ -20,7 +20,7 @@ use xt_xenstore::client::Client;
 
 use crate::build::{self, Files};
 use crate::journal::Entry;
-use crate::{XenHost, failed, hotplug, nodes, store, userdata};
+use crate::{XenHost, failed, hotplug, lock, nodes, store, userdata};
 
 /// libxl's: ports 0 to 1023.
 const MAX_EVENT_CHANNELS: u32 = 1024;
@@ -36,6 +36,7 @@ impl XenHost {
         spec: &DomainSpec,
         options: &CreateOptions,
     ) -> Result<DomId> {
+        let _held = lock::take(&self.dirs.creation)?;
         // Before anything is made: what is wrong with files is found here.
         let files = Files::read(spec, self.dirs.kernels.as_deref())?;
         let physinfo = self
