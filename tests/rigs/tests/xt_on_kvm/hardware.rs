@@ -144,7 +144,7 @@ fn a_domain_lives_its_life_on_hardware() {
     // From outside, from inside; the same domain again.
     rig.must(": >/con; xt reboot guest");
     rig.ready();
-    rig.must(": >/con; echo 'reboot' >/in");
+    rig.must(": >/con; echo 'reboot -f' >/in");
     rig.ready();
     // Kept when it crashes.
     rig.must("echo 'echo c >/proc/sysrq-trigger' >/in");

@@ -78,7 +78,8 @@ fn settled(host: &Host) -> bool {
             status == 0 || complaint.contains("guest"),
             "{status}: {complaint}"
         );
-        thread::yield_now();
+        // Nothing tells of it.
+        thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -86,7 +87,9 @@ fn settled(host: &Host) -> bool {
 fn left(host: &Host) -> Vec<String> {
     let run = host.path("run");
     let files = fs::read_dir(&run).into_iter().flatten().flatten();
-    let mut left: Vec<String> = files.map(|f| format!("{:?}", f.path())).collect();
+    // The last domain's number stays, so that none has it again.
+    let others = files.filter(|file| file.file_name() != ".last-id");
+    let mut left: Vec<String> = others.map(|f| format!("{:?}", f.path())).collect();
     for process in fs::read_dir("/proc").expect("processes").flatten() {
         let told = fs::read(process.path().join("cmdline")).unwrap_or_default();
         let mut words = told.split(|byte| *byte == 0);
