@@ -1,7 +1,5 @@
 //! A virtual CPU's loop when its ABI runs in this process.
 
-use std::sync::atomic::Ordering;
-
 use kvm_bindings::{Msrs, kvm_debugregs, kvm_msr_entry, kvm_regs, kvm_segment};
 use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd};
 use xen_sys::addr::{Maddr, Mfn, Vaddr};
@@ -9,10 +7,10 @@ use xenner_core::entry::{self, Next};
 use xenner_core::image::*;
 use xenner_core::{Machine as _, Regs, Vcpu, evtchn, trap, vcpu_op};
 
+use super::Outside;
 use super::machine::HostMachine;
 use super::ring0::{self, Continuation, PORT, Ring0, Step};
 use super::ring3;
-use super::{IN_GUEST, Outside};
 use crate::shared::{CrashReport, DomainExit, Paused, Snapshot};
 
 const IA32_TSC_DEADLINE: u32 = 0x6e0;
@@ -100,22 +98,14 @@ impl Running<'_> {
     }
 
     fn serve(&mut self) -> Outcome {
-        let shared = &self.outside.shared;
+        let (shared, asked) = (&self.outside.shared, &self.outside.asked[self.id]);
         while !shared.stopping() {
             if shared.pause_here(self.id, || self.snapshot()) == Paused::Stopping {
                 break;
             }
-            self.outside.asked[self.id]
-                .place
-                .store(IN_GUEST, Ordering::SeqCst);
-            if self.outside.asked[self.id].flush.load(Ordering::SeqCst) != 0 {
-                // Asked since the chain was written: one more pass.
-                self.outside.asked[self.id].place.store(0, Ordering::SeqCst);
+            if asked.enter() {
+                // Since what comes next was written: out again, to flush.
                 crate::kvm::interrupt(&self.outside.vm, self.id, VECTOR_FLUSH);
-                self.outside.asked[self.id].flush.store(0, Ordering::SeqCst);
-                self.outside.asked[self.id]
-                    .place
-                    .store(IN_GUEST, Ordering::SeqCst);
             }
             shared.entering();
             let exit = match self.fd.run() {
@@ -132,7 +122,7 @@ impl Running<'_> {
                 }
                 Err(error) => Err(format!("KVM cannot run the virtual CPU: {error}")),
             };
-            self.outside.asked[self.id].place.store(0, Ordering::SeqCst);
+            asked.leave();
             if exit? && !shared.stopping() {
                 self.left_ring3()?;
             }
@@ -310,7 +300,7 @@ impl Running<'_> {
 
     /// Writes what the CPU is to do next: ring 0, if it must, or ring 3 itself.
     fn go_on(&mut self) -> Outcome {
-        if self.outside.asked[self.id].flush.swap(0, Ordering::SeqCst) != 0 {
+        if self.outside.asked[self.id].take() {
             self.machine.flush(xenner_core::Flush::All);
         }
         let (m, d) = (&mut self.machine, &self.outside.domain);
