@@ -379,6 +379,10 @@ impl Machine for HostMachine<'_> {
             .end(DomainExit::from_reason(reason.into(), self.id));
     }
 
+    fn is_ending(&self) -> bool {
+        self.outside.shared.stopping()
+    }
+
     fn crash(&mut self, why: &'static str, detail: u64) {
         self.outside.domain.shut_down.store(true, Ordering::Release);
         self.outside.shared.end(DomainExit::Killed(CrashReport {
