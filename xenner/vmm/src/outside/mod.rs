@@ -13,6 +13,7 @@
 //! reach.
 
 mod asked;
+mod foresight;
 mod machine;
 pub mod ring0;
 pub mod ring3;
