@@ -2,11 +2,11 @@
 //! hardware semantics.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 
 use nix::errno::Errno;
@@ -237,6 +237,85 @@ fn carry_out(live: &mut Live, file: &Path, listener: &TcpListener, address: &str
     assert_eq!((count, sha256(received.path())), (length, sha256(file)));
 }
 
+/// `xenner top`, as it goes on.
+struct Top {
+    process: Child,
+    looks: Lines<BufReader<ChildStdout>>,
+    /// When it looked last, in seconds.
+    last: f64,
+}
+
+impl Top {
+    /// Returns when it has looked.
+    fn start(live: &Live) -> Self {
+        let mut command = live.command(&["top", "--batch", "--json", "--delay", "0.2"]);
+        let mut process = command.stdout(Stdio::piped()).spawn().expect("xenner");
+        let out = process.stdout.take().expect("its output");
+        let mut top = Self {
+            process,
+            looks: BufReader::new(out).lines(),
+            last: 0.0,
+        };
+        top.look();
+        top
+    }
+
+    /// Bytes received and sent since the look before.
+    fn look(&mut self) -> (f64, f64) {
+        let line = self.looks.next().expect("a look").expect("a line");
+        let look: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        let now = look["time"].as_f64().expect("a time");
+        let elapsed = now - std::mem::replace(&mut self.last, now);
+        let bytes = |name: &str| look["domains"][0][name].as_f64().unwrap_or(0.0) * elapsed;
+        (bytes("net_rx_bytes"), bytes("net_tx_bytes"))
+    }
+
+    /// Looks until it has told of so many bytes each way. Rates are of the time between two looks,
+    /// so they add up to what went by.
+    fn until_seen(mut self, received: u64, sent: u64) {
+        let mut seen = (0.0, 0.0);
+        while seen.0 < received as f64 || seen.1 < sent as f64 {
+            let (rx, tx) = self.look();
+            seen = (seen.0 + rx, seen.1 + tx);
+        }
+        self.process.kill().expect("it runs");
+        self.process.wait().expect("it ends");
+    }
+}
+
+/// The back end has counted what the guest's own card has, and `size` bytes each way among it.
+fn traffic_is_counted(live: &mut Live, size: u64) {
+    guest(live, "ip link set eth0 down");
+    let mut own = |name: &str| -> u64 {
+        let text = guest(live, &format!("cat /sys/class/net/eth0/statistics/{name}"));
+        text.trim().parse().expect("a number")
+    };
+    let (packets, bytes, received) = (own("tx_packets"), own("tx_bytes"), own("rx_packets"));
+    let late = std::time::Instant::now() + SOON;
+    let counted = |name: &str| {
+        let stats = xenner(live, &["stats", "guest"]);
+        let name = format!(".queue0.{name}");
+        let vif = |line: &&str| line.starts_with("vif.") && line.contains(&name);
+        let line = stats.lines().find(vif).unwrap_or_default();
+        let word = line.split_once(&*name).map_or("", |(_, rest)| rest);
+        word.trim().parse::<u64>().expect("a number")
+    };
+    // The last of them may still be on their way out of the ring.
+    while counted("tx_packets ") < packets {
+        assert!(std::time::Instant::now() < late, "{packets}");
+    }
+    assert_eq!(counted("tx_packets "), packets);
+    assert_eq!(counted("tx_bytes "), bytes);
+    assert!(counted("rx_packets ") >= received);
+    for name in ["rx_bytes ", "tx_bytes "] {
+        let counted = counted(name);
+        assert!(
+            (size..size + size / 5).contains(&counted),
+            "{name}{counted}"
+        );
+    }
+}
+
 #[test]
 fn a_network_without_root_carries_both_ways() {
     let Some(bench) = Bench::new() else { return };
@@ -249,6 +328,7 @@ fn a_network_without_root_carries_both_ways() {
     );
 
     let sent = bench.image("sent", 8 * MIB, 8 * MIB);
+    let top = Top::start(&live);
     carry_in(&mut live, &sent, ("127.0.0.1", port));
     let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
     let port = listener.local_addr().expect("its port").port();
@@ -258,6 +338,8 @@ fn a_network_without_root_carries_both_ways() {
         &listener,
         &format!("$(cat /tmp/router) {port}"),
     );
+    top.until_seen(7 * MIB, 7 * MIB);
+    traffic_is_counted(&mut live, 8 * MIB);
 
     // Another one, for a while.
     xenner(&live, &["network-attach", "guest"]);

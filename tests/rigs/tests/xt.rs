@@ -5,35 +5,14 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use xenner_rigs::initramfs::Initramfs;
 use xenner_rigs::packages::{Cache, Kernel};
-use xenner_rigs::{Output, RigSpec, RigX};
+use xenner_rigs::{Output, RigSpec, RigX, dom0};
 
 /// For anything in dom0, under emulation and with the host busy.
 const DOM0: Duration = Duration::from_secs(300);
 
-/// The script for disks that the kernel serves; Xen's own is written in bash.
-const BLOCK: &str = "#!/bin/sh
-[ \"$1\" = add ] || exit 0
-device=$(stat -c %t:%T \"$(xenstore-read \"$XENBUS_PATH/params\")\")
-xenstore-write \"$XENBUS_PATH/physical-device\" \"$device\" \"$XENBUS_PATH/hotplug-status\" connected
-";
-
-/// The same for cards.
-const VIF: &str = "#!/bin/sh
-[ \"$1\" = online ] || exit 0
-ip link set \"$vif\" up && ip addr add 10.0.0.1/24 dev \"$vif\" || exit
-xenstore-write \"$XENBUS_PATH/hotplug-status\" connected
-";
-
 /// The guest: reads its disk, and powers off when it is asked to.
-const INIT: &str = "#!/bin/sh
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
-mount -t devtmpfs devtmpfs /dev
-echo 1 >/proc/sys/kernel/printk
-. /modules/load
+const SCRIPT: &str = "\
 until [ -b /dev/xvda ]; do sleep 0.1; done
 echo \"guest: disk $(head -c 5 /dev/xvda)\"
 echo \"guest: card $(cat /sys/class/net/eth0/address)\"
@@ -65,24 +44,17 @@ impl Dom0 {
         let kernel = cache.kernel(Kernel::new("6.1", true)).expect("kernel");
         let dir = tempfile::tempdir().expect("temporary directory");
         let initrd = dir.path().join("initrd");
-        let mut fs = Initramfs::new();
-        fs.busybox(&cache.package("busybox-static").expect("busybox"))
-            .expect("busybox");
-        fs.modules(&kernel, &["xen-blkfront", "xen-netfront"])
-            .expect("modules");
-        fs.file("/init", 0o755, INIT);
-        fs.write(&initrd).expect("initial file system");
+        dom0::guest_initramfs(&cache, &kernel, SCRIPT)
+            .and_then(|fs| fs.write(&initrd))
+            .expect("initial file system");
         let spec = RigSpec::default()
             .program(program(), "/usr/bin/domain")
             .file(&kernel.image, "/guest/vmlinuz")
             .file(&initrd, "/guest/initrd");
         let mut dom0 = Self(RigX::boot(&spec).expect("rig X"));
-        for (name, script) in [("block-plain", BLOCK), ("vif-plain", VIF)] {
-            let written = dom0.0.shell.write(name, script.as_bytes(), 0o755);
-            written.expect("script");
-        }
+        dom0::put_scripts(&mut dom0.0.shell).expect("scripts");
         dom0.must(
-            "cp /share/*-plain /etc/xen/scripts; mkdir /disks; echo hello >/disks/a.img; \
+            "mkdir /disks; echo hello >/disks/a.img; \
              dd if=/dev/zero bs=1M count=1 >>/disks/a.img 2>/dev/null; \
              losetup /dev/loop0 /disks/a.img",
         );

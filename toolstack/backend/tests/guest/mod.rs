@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use xenner_rigs::initramfs::Initramfs;
 use xenner_rigs::packages::{self, Cache, Kernel};
-use xenner_rigs::{Domain, Output, RigSpec, RigX};
+use xenner_rigs::{Domain, Output, RigSpec, RigX, dom0};
 
 /// For what a guest is told to do.
 const GUEST: Duration = Duration::from_secs(600);
@@ -14,29 +13,9 @@ const GUEST: Duration = Duration::from_secs(600);
 /// Dom0 with `xt-backend` and what guests are made of.
 pub struct Rig(RigX);
 
-/// The script for disks that the kernel serves; Xen's own is written in bash.
-const BLOCK: &str = "#!/bin/sh
-[ \"$1\" = add ] || exit 0
-device=$(stat -c %t:%T \"$(xenstore-read \"$XENBUS_PATH/params\")\")
-xenstore-write \"$XENBUS_PATH/physical-device\" \"$device\" \"$XENBUS_PATH/hotplug-status\" connected
-";
-
-/// The same for cards: the host's end of a network of two.
-const VIF: &str = "#!/bin/sh
-[ \"$1\" = online ] || exit 0
-ip link set \"$vif\" up && ip addr add 10.0.0.1/24 dev \"$vif\" || exit
-xenstore-write \"$XENBUS_PATH/hotplug-status\" connected
-";
-
 /// Runs each line of the console, and says how it ended.
-const INIT: &str = "#!/bin/sh
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
-mount -t devtmpfs devtmpfs /dev
-echo 1 >/proc/sys/kernel/printk
+const SCRIPT: &str = "\
 stty -echo
-. /modules/load
 echo 'guest: mark 0 0'
 while read -r line; do eval \"$line\" </dev/null; done
 ";
@@ -48,12 +27,7 @@ impl Rig {
         let kernel = cache.kernel(Kernel::new("6.1", true)).expect("kernel");
         let dir = tempfile::tempdir().expect("temporary directory");
         let initrd = dir.path().join("initrd");
-        let mut fs = Initramfs::new();
-        fs.busybox(&cache.package("busybox-static").expect("busybox"))
-            .expect("busybox");
-        fs.modules(&kernel, &["xen-blkfront", "xen-netfront"])
-            .expect("modules");
-        fs.file("/init", 0o755, INIT);
+        let mut fs = dom0::guest_initramfs(&cache, &kernel, SCRIPT).expect("initial file system");
         fs.write(&initrd).expect("initial file system");
         // With the program, and what it needs of the kernel.
         let storage = dir.path().join("storage");
@@ -74,11 +48,8 @@ impl Rig {
             .file(image(dir.path()), "/guest/image.qcow2")
             .file(dir.path().join("base.raw"), "/guest/base.raw");
         let mut rig = Self(RigX::boot(&spec).expect("rig X"));
-        for (name, script) in [("block-plain", BLOCK), ("vif-plain", VIF)] {
-            let written = rig.0.shell.write(name, script.as_bytes(), 0o755);
-            written.expect("script");
-        }
-        rig.must("mkdir -p /disks; cp /share/*-plain /etc/xen/scripts", GUEST);
+        dom0::put_scripts(&mut rig.0.shell).expect("scripts");
+        rig.must("mkdir -p /disks", GUEST);
         rig
     }
 
