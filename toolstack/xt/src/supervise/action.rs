@@ -82,9 +82,6 @@ pub fn end(host: &dyn Host, domain: &DomainInfo) -> Result<(), Failure> {
     let Some(action) = wanted(&spec.on, reason) else {
         return Ok(());
     };
-    // As xl keeps it; the next run's is the same.
-    let source = host.kept(domid, "xl")?.unwrap_or_default();
-    let source = String::from_utf8_lossy(&source).into_owned();
     let name = &domain.name;
     eprintln!(
         "xt: Domain {name} ({}) ended: {reason:?}; {action:?} follows",
@@ -97,18 +94,33 @@ pub fn end(host: &dyn Host, domain: &DomainInfo) -> Result<(), Failure> {
         Action::Preserve => done(),
         Action::Destroy | Action::CoredumpDestroy => Ok(host.destroy(domid)?),
         Action::Restart | Action::CoredumpRestart => {
-            let next = record.next(record::now());
+            let (next, origin) = (record.next(record::now()), origin(host, domid)?);
             host.destroy(domid)?;
-            restart(host, &spec, source, next)
+            restart(host, &spec, origin, next)
         }
         Action::RenameRestart => {
-            let next = record.next(record::now());
+            let (next, origin) = (record.next(record::now()), origin(host, domid)?);
             done()?;
             host.preserve(domid, &kept_name(host, name)?)?;
-            restart(host, &spec, source, next)
+            restart(host, &spec, origin, next)
         }
-        Action::SoftReset => Ok(host.soft_reset(domid, &spec)?),
+        // Where that cannot be the domain is kept as it is, and said so once.
+        Action::SoftReset => host.soft_reset(domid, &spec).or_else(|error| {
+            done()?;
+            Err(error.into())
+        }),
     }
+}
+
+/// What the next run is made from, besides the specification: the same as this one.
+fn origin(host: &dyn Host, domid: DomId) -> Result<CreateOptions, Failure> {
+    // As xl keeps it.
+    let source = host.kept(domid, "xl")?.unwrap_or_default();
+    Ok(CreateOptions {
+        source: String::from_utf8_lossy(&source).into_owned(),
+        libxl: host.libxl_config(domid)?.unwrap_or_default(),
+        ..CreateOptions::default()
+    })
 }
 
 /// Starts a domain again. It is paused until its record is there, so that it is looked after from its
@@ -116,7 +128,7 @@ pub fn end(host: &dyn Host, domain: &DomainInfo) -> Result<(), Failure> {
 fn restart(
     host: &dyn Host,
     spec: &DomainSpec,
-    source: String,
+    origin: CreateOptions,
     next: Option<Record>,
 ) -> Result<(), Failure> {
     let Some(next) = next else {
@@ -129,8 +141,7 @@ fn restart(
     let options = CreateOptions {
         paused: true,
         uncommitted: true,
-        source,
-        ..CreateOptions::default()
+        ..origin
     };
     let domid = locked(host, spec, &options)?;
     let begun = next

@@ -109,6 +109,15 @@ fn a_soft_reset_keeps_the_domain() {
 }
 
 #[test]
+fn a_soft_reset_that_cannot_be_is_tried_once() {
+    let (host, domid) = created(all(Action::SoftReset));
+    host.refuse_creation();
+    host.shut_down(domid, ShutdownReason::SoftReset);
+    assert_eq!(round(&host, |_| true).unwrap(), 0);
+    assert_eq!(names(&host), [(1, "g".to_owned())]);
+}
+
+#[test]
 fn a_domain_that_ends_at_once_is_not_restarted_for_ever() {
     let (host, _) = created(all(Action::Restart));
     for round_number in 1..10 {
