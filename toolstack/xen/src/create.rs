@@ -20,7 +20,7 @@ use xt_xenstore::client::Client;
 
 use crate::build::{self, Files};
 use crate::journal::Entry;
-use crate::{XenHost, failed, hotplug, nodes, store, userdata};
+use crate::{XenHost, failed, hotplug, lock, nodes, store, userdata};
 
 /// libxl's: ports 0 to 1023.
 const MAX_EVENT_CHANNELS: u32 = 1024;
@@ -36,6 +36,7 @@ impl XenHost {
         spec: &DomainSpec,
         options: &CreateOptions,
     ) -> Result<DomId> {
+        let _held = lock::take(&self.dirs.creation)?;
         // Before anything is made: what is wrong with files is found here.
         let files = Files::read(spec, self.dirs.kernels.as_deref())?;
         let physinfo = self
@@ -44,7 +45,8 @@ impl XenHost {
             .map_err(failed("Cannot ask Xen what it can do"))?;
         let uuid = spec.uuid.unwrap_or_else(Uuid::new_v4);
         let new = new_domain(spec, uuid, &physinfo)?;
-        self.clean_up()?;
+        // What cannot be cleared is no reason not to make another; whoever opened the host was told.
+        let _ = self.clean_up();
 
         let (mut entry, domid) = self.reserve(spec, uuid, &new)?;
         match self.fill(domid, uuid, spec, options, &files) {
