@@ -186,7 +186,8 @@ fn a_domain_that_is_not_ours_to_look_after_is_not_ours_to_wait_for() {
 fn noted(host: &Fake, domid: DomId, notes: &Notes) -> Restart {
     let domain = host.domain(domid).unwrap();
     let spec = host.configuration(domid).unwrap().unwrap();
-    let restart = next(&domain, &Record::default(), spec, "source".into()).unwrap();
+    host.keep(domid, "xl", b"source").unwrap();
+    let restart = next(host, &domain, &Record::default(), spec).unwrap();
     notes.owed.note(&restart).unwrap();
     restart
 }
