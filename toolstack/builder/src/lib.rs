@@ -32,7 +32,7 @@ pub use cache::PayloadCache;
 pub use elf::ElfImage;
 pub use error::{BuildError, ErrorKind};
 pub use image::KernelImage;
-pub use memory::{GuestMemory, MemoryError};
+pub use memory::{GuestMemory, MemoryError, OwnMemory};
 pub use notes::XenNotes;
 pub use pv::{PvImage, PvKernel, PvSpec};
 pub use pvh::{PvhImage, PvhKernel, PvhSpec};

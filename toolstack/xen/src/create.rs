@@ -91,10 +91,14 @@ impl XenHost {
         }
         let unwritten = || failed("Cannot write the journal");
         let mut entry = Entry::begin(&self.dirs.journal, uuid, None).map_err(unwritten())?;
-        let domid = self
-            .control
-            .create_domain(new, None)
-            .map_err(failed("Xen does not make the domain"))?;
+        let created = self.control.create_domain(new, None);
+        let domid = match created.map_err(failed("Xen does not make the domain")) {
+            Ok(domid) => domid,
+            Err(error) => {
+                let _ = entry.done();
+                return Err(error);
+            }
+        };
         let noted = entry.set_domid(domid).map_err(unwritten());
         let made =
             noted.and_then(|()| store(nodes::make_domain(&mut client, domid, uuid, &spec.name)));
@@ -118,6 +122,7 @@ impl XenHost {
         files: &Files,
     ) -> Result<()> {
         let (ports, rings) = build::build(&self.control, domid, spec, files)?;
+        self.apply_settings(domid, &options.libxl)?;
         let mut client = self.client();
         store(nodes::describe(
             &mut client,
@@ -149,17 +154,12 @@ impl XenHost {
         }
         let macs = macs(&mut client, domid)?;
         drop(client);
-        userdata::keep_configuration(&self.dirs.userdata, domid, uuid, spec, &macs)
+        let dir = &self.dirs.userdata;
+        userdata::keep_configuration(dir, domid, uuid, spec, &options.libxl, &macs)
             .map_err(failed("Cannot keep the configuration"))?;
         if !options.source.is_empty() {
-            userdata::keep(
-                &self.dirs.userdata,
-                domid,
-                uuid,
-                userdata::XL,
-                options.source.as_bytes(),
-            )
-            .map_err(failed("Cannot keep the configuration"))?;
+            userdata::keep(dir, domid, uuid, userdata::XL, options.source.as_bytes())
+                .map_err(failed("Cannot keep the configuration"))?;
         }
         if !options.paused {
             self.control

@@ -8,6 +8,7 @@
 //!   `nodes` its xenstore nodes, `hotplug` its devices, `userdata` what libxl keeps in files.
 //! - `destroy`: takes it apart, whoever made it.
 //! - `journal`: so that a command killed at any moment leaves nothing for good.
+//! - `settings`: what a configuration sets besides: processors, shares of them, the time stamp counter.
 //! - `lock`: `xl`'s, held while a domain is created.
 //! - `life`, `info`: what can be done with it and told of it meanwhile.
 //!
@@ -25,12 +26,12 @@ mod host;
 mod hotplug;
 mod info;
 mod journal;
-mod json;
 mod life;
 mod lock;
 mod memory;
 mod nodes;
 mod pvh;
+mod settings;
 mod userdata;
 
 use std::io;

@@ -9,11 +9,12 @@ use xen_sys::domctl::{
     XenDomctlGetdomaininfo,
 };
 use xen_sys::hvm::HVM_PARAM_ACPI_S_STATE;
+use xt_config::DomainSpec;
 use xt_config::disk::{DiskFormat, DiskSpec};
+use xt_config::libxl::DomainConfig;
 use xt_config::vdev::Vdev;
 use xt_config::vif::VifSpec;
-use xt_config::{DomainSpec, DomainType};
-use xt_devices::{Defaults, DeviceRef, Guest, Mode};
+use xt_devices::{Defaults, DeviceRef, Mode};
 use xt_host::{
     AttachedDisk, AttachedNic, CpuSet, Credit2Change, DeviceName, HostError, Result, Trigger,
 };
@@ -22,7 +23,7 @@ use xt_xenstore::perms::Perm;
 
 use crate::build::SLACK_KIB;
 use crate::create::{lock_names, named};
-use crate::{XenHost, failed, hotplug, json, nodes, store, userdata};
+use crate::{XenHost, failed, hotplug, nodes, store, userdata};
 
 /// Pages to KiB.
 pub(crate) const PAGE_KIB: u64 = 4;
@@ -286,28 +287,6 @@ impl XenHost {
         .map_err(hotplug::refused)
     }
 
-    pub(crate) fn guest(&self, domid: DomId) -> Result<Guest> {
-        let info = self.domain_there(domid)?;
-        let kind = self.kind_of(&mut self.client(), domid, info.flags)?;
-        Ok(Guest { domid, kind })
-    }
-
-    /// libxl's note of the type; of what it did not make, the hypervisor's word.
-    pub(crate) fn kind_of(
-        &self,
-        client: &mut xt_xenstore::client::Client,
-        domid: DomId,
-        flags: u32,
-    ) -> Result<DomainType> {
-        let text = store(client.read_text(&format!("{}/type", nodes::libxl(domid))))?;
-        Ok(match text.as_deref() {
-            Some("pvh") => DomainType::Pvh,
-            Some("hvm") => DomainType::Hvm,
-            None if flags & XEN_DOMINF_hvm_guest != 0 => DomainType::Hvm,
-            _ => DomainType::Pv,
-        })
-    }
-
     pub(crate) fn rename_domain(&self, domid: DomId, name: &str) -> Result<()> {
         let uuid = self.uuid(domid)?;
         let _lock = lock_names(&self.dirs.journal)?;
@@ -356,11 +335,16 @@ impl XenHost {
             .map_err(failed("Cannot read the configuration"))
     }
 
-    pub(crate) fn keep_configuration(&self, domid: DomId, spec: &DomainSpec) -> Result<()> {
+    pub(crate) fn keep_configuration(
+        &self,
+        domid: DomId,
+        spec: &DomainSpec,
+        libxl: &DomainConfig,
+    ) -> Result<()> {
         let uuid = self.uuid(domid)?;
         let nics = xt_devices::network_list(&mut self.client(), domid).map_err(hotplug::refused)?;
         let macs: Vec<_> = nics.into_iter().map(|nic| (nic.devid, nic.mac)).collect();
-        userdata::keep_configuration(&self.dirs.userdata, domid, uuid, spec, &macs)
+        userdata::keep_configuration(&self.dirs.userdata, domid, uuid, spec, libxl, &macs)
             .map_err(failed("Cannot keep the configuration"))
     }
 
@@ -371,15 +355,18 @@ impl XenHost {
         domid: DomId,
         change: impl FnOnce(&mut DomainSpec),
     ) -> Result<()> {
+        let dir = &self.dirs.userdata;
+        let uuid = self.uuid(domid)?;
         let Some(mut spec) = self.kept_configuration(domid)? else {
-            let uuid = self.uuid(domid)?;
             let path = format!("{}/name", nodes::domain(domid));
             let name = store(self.client().read_text(&path))?.unwrap_or_default();
-            return json::rename(&self.dirs.userdata, domid, uuid, &name)
+            return userdata::rename_libxl(dir, domid, uuid, &name)
                 .map_err(failed("Cannot keep the configuration"));
         };
         change(&mut spec);
-        self.keep_configuration(domid, &spec)
+        let libxl = userdata::libxl(dir, domid, uuid);
+        let libxl = libxl.map_err(failed("Cannot read the configuration"))?;
+        self.keep_configuration(domid, &spec, &libxl.unwrap_or_default())
     }
 
     pub(crate) fn keep_data(&self, domid: DomId, who: &str, data: &[u8]) -> Result<()> {

@@ -27,6 +27,11 @@ pub(crate) fn libxl(domid: DomId) -> String {
     format!("/libxl/{}", domid.0)
 }
 
+/// libxl's note of a domain's kind.
+pub(crate) fn kind(domid: DomId) -> String {
+    format!("{}/type", libxl(domid))
+}
+
 /// The directory by UUID.
 pub(crate) fn vm(uuid: Uuid) -> String {
     format!("/vm/{uuid}")

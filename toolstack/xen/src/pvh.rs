@@ -152,7 +152,12 @@ fn take_memory<'a>(
         .map_err(failed("Cannot give the domain memory"))?;
     control
         .set_pod_target(domid, pages)
-        .map_err(|_| HostError::Resources(format!("There are no {} MiB free.", spec.memory_mib)))?;
+        .map_err(|error| match error.raw_os_error() {
+            Some(nix::libc::ENOMEM) => {
+                HostError::Resources(format!("There are no {} MiB free.", spec.memory_mib))
+            }
+            _ => failed("Cannot give the domain memory")(error),
+        })?;
     Ok(memory)
 }
 
