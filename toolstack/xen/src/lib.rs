@@ -6,6 +6,7 @@
 //!
 //! - `create`: the order in which a domain comes to be; `build` and `pvh` give it memory and a kernel,
 //!   `nodes` its xenstore nodes, `hotplug` its devices, `userdata` what libxl keeps in files.
+//! - `hvm`: what firmware and a device model need besides.
 //! - `destroy`: takes it apart, whoever made it.
 //! - `journal`: so that a command killed at any moment leaves nothing for good.
 //! - `life`, `info`: what can be done with it and told of it meanwhile.
@@ -22,6 +23,7 @@ mod create;
 mod destroy;
 mod host;
 mod hotplug;
+mod hvm;
 mod info;
 mod journal;
 mod json;
@@ -30,6 +32,7 @@ mod memory;
 mod nodes;
 mod pvh;
 mod userdata;
+mod zone;
 
 use std::io;
 use std::path::PathBuf;

@@ -11,7 +11,7 @@ use xen_sys::domctl::{
 use xen_sys::hvm::HVM_PARAM_ACPI_S_STATE;
 use xt_config::disk::{DiskFormat, DiskSpec};
 use xt_config::vdev::Vdev;
-use xt_config::vif::VifSpec;
+use xt_config::vif::{NicType, VifSpec};
 use xt_config::{DomainSpec, DomainType};
 use xt_devices::{Defaults, DeviceRef, Guest, Mode};
 use xt_host::{
@@ -22,7 +22,7 @@ use xt_xenstore::perms::Perm;
 
 use crate::build::SLACK_KIB;
 use crate::create::{lock_names, named};
-use crate::{XenHost, failed, hotplug, json, nodes, store, userdata};
+use crate::{XenHost, failed, hotplug, hvm, json, nodes, store, userdata};
 
 /// Pages to KiB.
 pub(crate) const PAGE_KIB: u64 = 4;
@@ -215,6 +215,12 @@ impl XenHost {
 
     pub(crate) fn attach_nic(&self, domid: DomId, nic: &VifSpec) -> Result<AttachedNic> {
         let guest = self.guest(domid)?;
+        let mut nic = nic.clone();
+        if guest.kind == DomainType::Hvm {
+            // A card that comes later is a paravirtual one, as libxl has it.
+            nic.nic_type.get_or_insert(NicType::Vif);
+        }
+        let nic = &nic;
         let mut client = self.client();
         let made = xt_devices::nic_nodes(&mut client, guest, nic, &Defaults::default());
         let made = made.map_err(hotplug::refused)?;
@@ -274,9 +280,13 @@ impl XenHost {
         vdev: &str,
         target: Option<&str>,
     ) -> Result<()> {
-        self.domain_there(domid)?;
+        let guest = self.guest(domid)?;
         let device = DeviceRef::vbd(domid, disk_number(vdev)?);
         let mut client = self.client();
+        if guest.kind == DomainType::Hvm {
+            xt_devices::medium::check_drive(&mut client, &device).map_err(hotplug::refused)?;
+            hvm::create::change_medium(domid, device.devid, target)?;
+        }
         match target {
             Some(target) => {
                 xt_devices::medium::cd_insert(&mut client, &device, DiskFormat::Raw, target)
