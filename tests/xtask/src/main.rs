@@ -4,6 +4,7 @@
 mod bench;
 mod boot;
 mod debian;
+mod install;
 mod licences;
 mod record_xl;
 mod rig;
@@ -41,6 +42,8 @@ enum Chore {
     Nightly,
     /// Boot real Xen (x) or real KVM (k) under QEMU and run something in it
     Rig(rig::Arguments),
+    /// Install the programs, their manual pages, completions and systemd units
+    Install(install::Arguments),
     /// Record anew what Xen's xl makes of the test configurations
     RecordXl(record_xl::Arguments),
 }
@@ -60,6 +63,7 @@ fn run() -> Result<ExitCode> {
         Chore::Debian(arguments) => debian::main(&arguments),
         Chore::Bench(arguments) => bench::main(&arguments),
         Chore::Rig(arguments) => rig::main(&arguments),
+        Chore::Install(arguments) => install::main(&arguments),
         Chore::RecordXl(arguments) => record_xl::main(&arguments),
     }
 }

@@ -52,9 +52,9 @@ impl XenHost {
             .physinfo()
             .map_err(failed("Cannot ask Xen what it can do"))?;
         let uuid = spec.uuid.unwrap_or_else(Uuid::new_v4);
-        let release = self.control.release();
-        let new = new_domain(spec, uuid, &physinfo, release)?;
-        self.clean_up()?;
+        let new = new_domain(spec, uuid, &physinfo, self.control.release())?;
+        // What cannot be cleared is no reason not to make another; whoever opened the host was told.
+        let _ = self.clean_up();
 
         let (mut entry, domid) = self.reserve(spec, uuid, &new)?;
         match self.fill(domid, uuid, spec, hvm, options, &files) {

@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 use xen_sys::DomId;
+use xen_sys::domctl::{XEN_DOMINF_dying, XEN_DOMINF_paused};
 use xt_host::{HostError, Result};
 
 use crate::journal::{self, Entry};
@@ -21,7 +22,8 @@ impl XenHost {
             Ok::<_, HostError>(info.map(|info| Uuid::from_bytes(info.handle)))
         };
         let uuid = uuid_there()?.ok_or_else(|| HostError::NoSuchDomain(domid.0.to_string()));
-        self.clean_up()?;
+        // What else cannot be cleared is no reason to keep this one.
+        let _ = self.clean_up();
         let uuid = uuid?;
         if uuid_there()? != Some(uuid) {
             // It was half a domain, which is gone now.
@@ -73,32 +75,43 @@ impl XenHost {
     }
 
     /// Ends what commands that were killed have left half made or half taken apart. Creating and
-    /// destroying begin with this.
+    /// destroying begin with this. A domain that runs is whole, whatever the journal says: it is built,
+    /// and taken apart, paused.
     ///
     /// # Errors
-    /// Something of it is left; the next attempt may have more luck.
+    /// Something of it is left; the next attempt may have more luck. What can be cleared is, nevertheless.
     pub fn clean_up(&self) -> Result<()> {
         let unread = "Cannot read the journal";
+        let mut first = Ok(());
         for entry in journal::abandoned(&self.dirs.journal).map_err(failed(unread))? {
-            let uuid = entry.uuid;
-            let domains = self
-                .control
-                .domains()
-                .map_err(failed("Cannot list the domains"))?;
-            let made = domains.iter().find(|info| info.handle == *uuid.as_bytes());
-            let domid = made.map(|info| info.domain).or(entry.domid);
-            // Its number may be another's by now: then that one's nodes are not touched.
-            let others = |domid: DomId| {
-                let mut domains = domains.iter();
-                domains.any(|info| info.domain == domid && info.handle != *uuid.as_bytes())
-            };
-            if let Some(domid) = domid
-                && !others(domid)
-            {
-                self.take_apart(domid, uuid)?;
-            }
-            entry.done().map_err(failed("Cannot close the journal"))?;
+            let cleared = self.clear(entry);
+            first = first.and(cleared);
         }
-        Ok(())
+        first
+    }
+
+    /// Ends one domain that nobody works on any more.
+    fn clear(&self, entry: Entry) -> Result<()> {
+        let uuid = entry.uuid;
+        let domains = self
+            .control
+            .domains()
+            .map_err(failed("Cannot list the domains"))?;
+        let made = domains.iter().find(|info| info.handle == *uuid.as_bytes());
+        let domid = made.map(|info| info.domain).or(entry.domid);
+        // Its number may be another's by now: then that one's nodes are not touched.
+        let others = |domid: DomId| {
+            let mut domains = domains.iter();
+            domains.any(|info| info.domain == domid && info.handle != *uuid.as_bytes())
+        };
+        let runs =
+            made.is_some_and(|info| info.flags & (XEN_DOMINF_paused | XEN_DOMINF_dying) == 0);
+        if let Some(domid) = domid
+            && !runs
+            && !others(domid)
+        {
+            self.take_apart(domid, uuid)?;
+        }
+        entry.done().map_err(failed("Cannot close the journal"))
     }
 }

@@ -4,10 +4,11 @@
 //! A back end gets its device when the script has said where it is: `block add` writes
 //! `physical-device`, `vif-bridge online` puts the interface into the bridge.
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use pv_netdev::{NetdevError, Script};
 use xen_sys::DomId;
 use xt_devices::{DeviceNodes, DeviceRef, Mode};
 use xt_host::{HostError, Result};
@@ -15,7 +16,7 @@ use xt_xenstore::client::Client;
 
 use crate::{hvm, store};
 
-/// How long a back end has for each step; libxl has 10 s for devices and 40 s for scripts.
+/// How long a back end has for each step; libxl gives devices 10 s. Scripts have 40 s, as there.
 pub(crate) const LIMIT: Duration = Duration::from_secs(40);
 
 /// Attaches a device and waits until its back end is ready for the guest.
@@ -127,42 +128,43 @@ impl Named {
             (false, Event::Add) => "online",
             (false, Event::Remove) => "offline",
         };
-        let mut command = Command::new(script);
-        command
-            .arg(word)
-            .env("script", script)
-            .env("XENBUS_TYPE", if self.is_disk { "vbd" } else { "vif" })
-            .env("XENBUS_PATH", &self.path)
-            .env("XENBUS_BASE_PATH", "backend")
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
+        let mut variables = BTreeMap::from([
+            ("script", script),
+            ("XENBUS_TYPE", if self.is_disk { "vbd" } else { "vif" }),
+            ("XENBUS_PATH", &self.path),
+            ("XENBUS_BASE_PATH", "backend"),
+        ]);
+        let mut arguments = vec![word.to_owned()];
         if let Some(vif) = &self.vif {
             let kind = if tap.is_some() { "tap" } else { "vif" };
-            command.arg(format!("type_if={kind}"));
-            command.env("vif", vif).env("netdev", "");
+            arguments.push(format!("type_if={kind}"));
+            variables.extend([("vif", vif.as_str()), ("netdev", "")]);
         }
         if let Some(tap) = tap {
-            command.env("INTERFACE", tap);
+            variables.insert("INTERFACE", tap);
         }
-        let ended = command.output().map_err(|source| {
-            HostError::failed(format!("Cannot run the hotplug script {script:?}"), source)
-        })?;
-        if ended.status.success() {
-            return Ok(());
-        }
+        let own = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+        let run = Script {
+            path: script.into(),
+            arguments,
+            variables: variables.into_iter().map(own).collect(),
+        };
+        let (status, said) = match run.run() {
+            Ok(()) => return Ok(()),
+            Err(NetdevError::Script { status, said, .. }) => (status, said),
+            Err(error) => {
+                let what = format!("Cannot run the hotplug script {script:?}");
+                return Err(HostError::failed(what, error));
+            }
+        };
         let told = client.read_text(&format!("/local/domain/0/{}/hotplug-error", self.path));
         let told = told.ok().flatten().filter(|text| !text.is_empty());
-        let said = String::from_utf8_lossy(&ended.stderr).trim().to_owned();
-        let why = told.unwrap_or(said);
+        let why = match told.unwrap_or(said) {
+            nothing if nothing.is_empty() => "it gives no reason".to_owned(),
+            why => why,
+        };
         Err(HostError::Refused(format!(
-            "The hotplug script {script:?} failed at {word} ({}): {}",
-            ended.status,
-            if why.is_empty() {
-                "it gives no reason"
-            } else {
-                &why
-            }
+            "The hotplug script {script:?} failed at {word} ({status}): {why}"
         )))
     }
 }

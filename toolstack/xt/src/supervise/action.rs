@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use xt_config::{Action, DomainSpec, EventActions};
 use xt_host::{CreateOptions, DomId, DomainInfo, Host, ShutdownReason};
 
+use super::owed::{Owed, Restart};
 use super::record::{self, Record};
 use crate::status::Failure;
 use crate::verb::create::locked;
@@ -53,9 +54,13 @@ pub fn count(host: &dyn Host, mine: impl Fn(&Record) -> bool) -> Result<usize, F
 
 /// Does what is to be done for each that has ended, and tells how many are left. One that fails is
 /// said on standard error, and holds up no other.
-pub fn round(host: &dyn Host, mine: impl Fn(&Record) -> bool) -> Result<usize, Failure> {
+pub fn round(
+    host: &dyn Host,
+    owed: &Owed,
+    mine: impl Fn(&Record) -> bool,
+) -> Result<usize, Failure> {
     for domain in charges(host, &mine)? {
-        if let Err(failure) = end(host, &domain) {
+        if let Err(failure) = end(host, owed, &domain) {
             eprintln!("xt: Domain {}: {failure}", domain.name);
         }
     }
@@ -63,7 +68,7 @@ pub fn round(host: &dyn Host, mine: impl Fn(&Record) -> bool) -> Result<usize, F
 }
 
 /// Does what the settings say about the end of a domain, if it has ended.
-pub fn end(host: &dyn Host, domain: &DomainInfo) -> Result<(), Failure> {
+pub fn end(host: &dyn Host, owed: &Owed, domain: &DomainInfo) -> Result<(), Failure> {
     let domid = DomId(domain.domid);
     let Some(reason) = domain.state.shutdown else {
         return Ok(());
@@ -97,50 +102,93 @@ pub fn end(host: &dyn Host, domain: &DomainInfo) -> Result<(), Failure> {
         Action::Preserve => done(),
         Action::Destroy | Action::CoredumpDestroy => Ok(host.destroy(domid)?),
         Action::Restart | Action::CoredumpRestart => {
-            let next = record.next(record::now());
+            let restart = next(domain, &record, spec, source);
+            if let Ok(restart) = &restart {
+                owed.note(restart)?;
+            }
             host.destroy(domid)?;
-            restart(host, &spec, source, next)
+            start_again(host, owed, &restart?)
         }
         Action::RenameRestart => {
-            let next = record.next(record::now());
+            let restart = next(domain, &record, spec, source);
+            if let Ok(restart) = &restart {
+                owed.note(restart)?;
+            }
             done()?;
             host.preserve(domid, &kept_name(host, name)?)?;
-            restart(host, &spec, source, next)
+            start_again(host, owed, &restart?)
         }
         Action::SoftReset => Ok(host.soft_reset(domid, &spec)?),
     }
 }
 
-/// Starts a domain again. It is paused until its record is there, so that it is looked after from its
-/// first instruction on.
-fn restart(
-    host: &dyn Host,
-    spec: &DomainSpec,
+/// The start that follows an end.
+fn next(
+    domain: &DomainInfo,
+    record: &Record,
+    spec: DomainSpec,
     source: String,
-    next: Option<Record>,
-) -> Result<(), Failure> {
-    let Some(next) = next else {
-        return Err(Failure::plain(format!(
+) -> Result<Restart, Failure> {
+    let next = record.next(record::now()).ok_or_else(|| {
+        Failure::plain(format!(
             "It ended {} times in a row within {} seconds of its start; it is not started again",
             record::EARLY_RESTARTS + 1,
             record::EARLY
-        )));
-    };
+        ))
+    })?;
+    Ok(Restart {
+        uuid: domain.uuid,
+        spec,
+        source,
+        next,
+    })
+}
+
+/// Starts a domain again. It is paused until its record is there, so that it is looked after from its
+/// first instruction on.
+fn start_again(host: &dyn Host, owed: &Owed, restart: &Restart) -> Result<(), Failure> {
     let options = CreateOptions {
         paused: true,
         uncommitted: true,
-        source,
+        source: restart.source.clone(),
         ..CreateOptions::default()
     };
-    let domid = locked(host, spec, &options)?;
-    let begun = next
-        .write(host, domid)
-        .and_then(|()| Ok(host.unpause(domid)?))
-        .and_then(|()| Ok(host.commit(domid)?));
-    if begun.is_err() {
-        let _ = host.destroy(domid);
+    let start = || {
+        let domid = locked(host, &restart.spec, &options)?;
+        let record = restart.next.clone();
+        let begun = record
+            .write(host, domid)
+            .and_then(|()| Ok(host.unpause(domid)?))
+            .and_then(|()| Ok(host.commit(domid)?));
+        if begun.is_err() {
+            let _ = host.destroy(domid);
+        }
+        begun
+    };
+    // One that cannot be started is said once, not tried for ever.
+    start().and(owed.settle(restart))
+}
+
+/// Starts what a supervisor that was killed had ended and not started again.
+pub fn pay(host: &dyn Host, owed: &Owed) -> Result<(), Failure> {
+    for mut restart in owed.left() {
+        let name = &restart.spec.name;
+        let domains = host.list()?;
+        if domains.iter().any(|domain| domain.name == *name) {
+            // Not ended yet, or started already, by whomever.
+            owed.settle(&restart)?;
+            continue;
+        }
+        if domains.iter().any(|domain| domain.uuid == restart.uuid) {
+            // Kept under another name, and not yet under another UUID.
+            restart.spec.uuid = None;
+        }
+        eprintln!("xt: Domain {name} had ended and is started again");
+        if let Err(failure) = start_again(host, owed, &restart) {
+            eprintln!("xt: Domain {name}: {failure}");
+        }
     }
-    begun
+    Ok(())
 }
 
 /// A name for a domain that makes room for its successor: with the number of its run behind it, as no

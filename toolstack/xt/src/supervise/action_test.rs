@@ -20,10 +20,24 @@ fn created(on: EventActions) -> (Fake, DomId) {
     (host, domid)
 }
 
+/// No note outlives the host's own.
+struct Notes {
+    dir: tempfile::TempDir,
+    owed: Owed,
+}
+
+fn notes() -> Notes {
+    let dir = tempfile::tempdir().unwrap();
+    let owed = Owed::at(&dir.path().join("restarts"));
+    Notes { dir, owed }
+}
+
 fn after(on: EventActions, reason: ShutdownReason) -> Fake {
     let (host, domid) = created(on);
     host.shut_down(domid, reason);
-    round(&host, |_| true).unwrap();
+    let notes = notes();
+    round(&host, &notes.owed, |_| true).unwrap();
+    assert!(notes.owed.left().is_empty());
     host
 }
 
@@ -117,7 +131,7 @@ fn a_domain_that_ends_at_once_is_not_restarted_for_ever() {
             return;
         };
         host.shut_down(DomId(domain.domid), ShutdownReason::Crash);
-        round(&host, |_| true).unwrap();
+        round(&host, &notes().owed, |_| true).unwrap();
     }
     panic!("still restarted");
 }
@@ -134,7 +148,7 @@ fn domains_of_others_are_left_alone() {
     );
     host.shut_down(theirs.unwrap(), ShutdownReason::Poweroff);
     host.shut_down(domid, ShutdownReason::Poweroff);
-    round(&host, |_| true).unwrap();
+    round(&host, &notes().owed, |_| true).unwrap();
     assert_eq!(names(&host), [(2, "xls".to_owned())]);
 }
 
@@ -144,8 +158,11 @@ fn a_restart_that_fails_is_said_and_leaves_nothing() {
     host.refuse_creation();
     host.shut_down(domid, ShutdownReason::Reboot);
     let domain = host.domain(domid).unwrap();
-    assert!(end(&host, &domain).unwrap_err().message.contains("refused"));
+    let notes = notes();
+    let failure = end(&host, &notes.owed, &domain).unwrap_err();
+    assert!(failure.message.contains("refused"));
     assert!(names(&host).is_empty());
+    assert!(notes.owed.left().is_empty());
 }
 
 #[test]
@@ -154,4 +171,65 @@ fn a_domain_that_is_not_ours_to_look_after_is_not_ours_to_wait_for() {
     host.create(&spec(all(Action::Destroy)), &CreateOptions::default())
         .unwrap();
     assert_eq!(count(&host, |_| true).unwrap(), 0);
+}
+
+/// What a supervisor notes before it ends the domain.
+fn noted(host: &Fake, domid: DomId, notes: &Notes) -> Restart {
+    let domain = host.domain(domid).unwrap();
+    let spec = host.configuration(domid).unwrap().unwrap();
+    let restart = next(&domain, &Record::default(), spec, "source".into()).unwrap();
+    notes.owed.note(&restart).unwrap();
+    restart
+}
+
+#[test]
+fn a_supervisor_killed_between_end_and_start_loses_no_domain() {
+    let (host, domid) = created(all(Action::Restart));
+    let notes = notes();
+    noted(&host, domid, &notes);
+    // Half a note of one that was killed earlier, and something else.
+    std::fs::write(notes.dir.path().join("restarts/.tmpX"), "{").unwrap();
+    host.destroy(domid).unwrap();
+    pay(&host, &notes.owed).unwrap();
+    assert_eq!(names(&host), [(2, "g".to_owned())]);
+    assert_eq!(count(&host, |_| true).unwrap(), 1);
+    assert_eq!(host.kept(DomId(2), "xl").unwrap().unwrap(), b"source");
+    // Once.
+    assert!(notes.owed.left().is_empty());
+    host.destroy(DomId(2)).unwrap();
+    pay(&host, &notes.owed).unwrap();
+    assert!(names(&host).is_empty());
+}
+
+#[test]
+fn what_was_not_ended_is_not_started_twice() {
+    let (host, domid) = created(all(Action::Restart));
+    let notes = notes();
+    noted(&host, domid, &notes);
+    pay(&host, &notes.owed).unwrap();
+    assert_eq!(names(&host), [(1, "g".to_owned())]);
+    assert!(notes.owed.left().is_empty());
+}
+
+#[test]
+fn one_kept_under_another_name_has_its_successor() {
+    let (host, domid) = created(all(Action::RenameRestart));
+    let notes = notes();
+    noted(&host, domid, &notes);
+    host.rename(domid, "g-1").unwrap();
+    pay(&host, &notes.owed).unwrap();
+    let names = names(&host);
+    assert_eq!(names, [(1, "g-1".to_owned()), (2, "g".to_owned())]);
+}
+
+#[test]
+fn nothing_ends_whose_restart_cannot_be_noted() {
+    let (host, domid) = created(all(Action::Restart));
+    let notes = notes();
+    std::fs::write(notes.dir.path().join("restarts"), "a file").unwrap();
+    host.shut_down(domid, ShutdownReason::Reboot);
+    let domain = host.domain(domid).unwrap();
+    let failure = end(&host, &notes.owed, &domain).unwrap_err();
+    assert!(failure.message.contains("note the restart"), "{failure}");
+    assert_eq!(names(&host), [(1, "g".to_owned())]);
 }

@@ -2,14 +2,15 @@
 //!
 //! `xl` leaves a process behind for each domain; here [`run`] looks after all that `xt` created. It
 //! keeps nothing in memory that it needs: who is looked after, and with what settings, is kept with each
-//! domain (`record`), so it can be killed and started again at any moment, and finds the domains that
-//! ended meanwhile. A lock makes it the only one. `create` starts it where it does not run; it ends when
-//! nothing is left to look after.
+//! domain (`record`), and between a domain's end and its next start in a note (`owed`), so it can be
+//! killed and started again at any moment, and finds the domains that ended meanwhile. A lock makes it
+//! the only one. `create` starts it where it does not run; it ends when nothing is left to look after.
 //!
 //! Hosts that look after domains by themselves ([`xt_host::DomainInfo::self_supervised`]) need none of
 //! this.
 
 mod action;
+mod owed;
 mod process;
 mod record;
 
@@ -17,6 +18,7 @@ use xt_host::{Changes, DomId, DomainInfo, Host};
 
 use crate::cli::SuperviseArgs;
 use crate::status::{Failure, Status};
+use owed::Owed;
 pub use record::Record;
 
 /// `supervise`
@@ -59,8 +61,10 @@ pub fn run(host: &dyn Host, stay: bool) -> Result<Status, Failure> {
     let place = process::Place::take()?;
     let mut changes = host.changes()?;
     place.announce()?;
+    let owed = Owed::here();
+    action::pay(host, &owed)?;
     loop {
-        let left = action::round(host, |record| !record.foreground)?;
+        let left = action::round(host, &owed, |record| !record.foreground)?;
         if left == 0 && !stay {
             // One that comes from now on starts another supervisor: it sees the lock free, or the
             // check below sees it.
@@ -88,7 +92,7 @@ pub fn in_foreground(
     };
     loop {
         if !domain.self_supervised {
-            action::end(host, &domain)?;
+            action::end(host, &Owed::here(), &domain)?;
         }
         // A new start has a new number, and one that does not answer has no UUID.
         let is_same = |other: &DomainInfo| other.uuid == domain.uuid || other.domid == domain.domid;

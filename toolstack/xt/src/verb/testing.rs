@@ -119,7 +119,8 @@ impl Host for Fake {
             self_supervised: self.kind == HostKind::Kvm,
         };
         let spec = spec.clone();
-        let kept = BTreeMap::new();
+        let source = options.source.clone().into_bytes();
+        let kept = BTreeMap::from([("xl".to_owned(), source)]);
         state.members.insert(domid, Member { info, spec, kept });
         Ok(DomId(domid))
     }
