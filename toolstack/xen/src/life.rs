@@ -89,6 +89,10 @@ impl XenHost {
                 .set_max_memory(domid, kib + SLACK_KIB)
                 .map_err(refused("Xen refuses the limit"))?;
         }
+        // The graphics card's memory is part of what is asked for, and no RAM.
+        let video = store(client.read_text(&format!("{dir}/videoram")))?;
+        let video: u64 = video.and_then(|text| text.parse().ok()).unwrap_or(0);
+        let kib = kib.saturating_sub(video);
         if info.flags & XEN_DOMINF_hvm_guest != 0 {
             self.control
                 .set_pod_target(domid, kib / PAGE_KIB)

@@ -57,7 +57,10 @@ fn parse(bytes: &[u8], time: i64) -> Option<i64> {
         0 => 0,
         begun => usize::from(*kinds.get(begun - 1)?),
     };
-    let record = records.get(kind.checked_mul(6)?..)?.first_chunk()?;
+    let record = records
+        .get(kind.checked_mul(6)?..)?
+        .get(..6)?
+        .first_chunk()?;
     (kind < types).then_some(i64::from(i32::from_be_bytes(*record)))
 }
 

@@ -147,14 +147,14 @@ fn display(list: &mut List, info: &HvmInfo, plan: &Plan) {
         }
         VgaKind::None | VgaKind::Qxl => {}
     }
-    if yes(info.nographic, false) {
+    if yes(info.nographic, false) && !vnc_enabled(info) {
         list.flag("-nographic");
     }
 }
 
-/// As in libxl, a domain with a display has VNC unless told otherwise.
+/// As in libxl, there is VNC unless told otherwise, `nographic` or not.
 pub(crate) fn vnc_enabled(info: &HvmInfo) -> bool {
-    !yes(info.nographic, false) && yes(info.vnc.enable, true)
+    yes(info.vnc.enable, true)
 }
 
 fn kernel(list: &mut List, spec: &DomainSpec) {

@@ -61,7 +61,8 @@ fn the_same_as_libxl() {
 
 #[test]
 fn a_kernel_given_directly_and_no_display() {
-    let text = "kernel = '/k'\nramdisk = '/r'\nextra = 'quiet a,b'\nmemory = 256\nnographic = 1\n";
+    let text = "kernel = '/k'\nramdisk = '/r'\nextra = 'quiet a,b'\nmemory = 256\n\
+        nographic = 1\nvnc = 0\nvga = 'none'\n";
     let ours = line(text, None).unwrap();
     let wanted = "-vnc none -display none -nographic -kernel /k -initrd /r -append quiet a,b \
         -boot order=cda -net none -machine xenfv,suppress-vmdesc=on -m 256";

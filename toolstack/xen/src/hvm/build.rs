@@ -216,7 +216,6 @@ pub(crate) fn build(
 fn set_platform(control: &Control, domid: DomId, hvm: &HvmSpec, plan: &Plan) -> io::Result<()> {
     let info = &hvm.info;
     let params = [
-        (HVM_PARAM_PAE_ENABLED, 1),
         (HVM_PARAM_TIMER_MODE, plan.timer_mode),
         (HVM_PARAM_HPET_ENABLED, yes(info.hpet, true).into()),
         (HVM_PARAM_VPT_ALIGN, yes(info.vpt_align, true).into()),

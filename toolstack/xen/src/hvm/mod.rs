@@ -6,6 +6,7 @@
 //! - `nodes`: what firmware and device model read in xenstore.
 //! - `create`: the order of these within the creation of a domain, and what is done to it later.
 //! - `arguments`, `process`, `qmp`: the device model's command line, its life, and its monitor.
+//! - `watch`: a domain whose device model has died has crashed.
 //!
 //! Facts: what `xl` 4.17 makes of the same configuration, seen by `xl -vvv create`, `xenstore-ls -fp`
 //! and the parameters that the hypervisor tells.
@@ -17,6 +18,7 @@ pub(crate) mod nodes;
 pub(crate) mod plan;
 pub(crate) mod process;
 pub(crate) mod qmp;
+pub(crate) mod watch;
 
 pub(crate) use plan::Plan;
 

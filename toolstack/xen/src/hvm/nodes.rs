@@ -13,11 +13,12 @@ use super::Plan;
 use super::build::Tables;
 use super::plan::yes;
 use super::qmp::Told;
-use crate::nodes::{domain, remove, vm};
+use crate::life::PAGE_KIB;
+use crate::nodes::{DEVICE_MODELS, domain, remove, vm};
 
-/// Where device models say how they are.
+/// Where a domain's device model says how it is.
 pub(crate) fn device_model(domid: DomId) -> String {
-    format!("/local/domain/0/device-model/{}", domid.0)
+    format!("{DEVICE_MODELS}/{}", domid.0)
 }
 
 /// What the firmware and the device model read, written in one transaction.
@@ -78,6 +79,7 @@ fn values(hvm: &HvmSpec, plan: &Plan, tables: &Tables) -> Vec<(String, String)> 
         put("platform/generation-id", generation_id(&info.ms_vm_genid.0));
     }
     put("platform/device-model", "qemu_xen".to_owned());
+    put("memory/target", (plan.target_pages * PAGE_KIB).to_string());
     put("memory/videoram", plan.video_kib.to_string());
     values
 }
@@ -128,6 +130,8 @@ pub(crate) fn running(
     client.transaction(|client| {
         let dom = domain(domid);
         client.write(&format!("{dom}/image/device-model-pid"), pid.to_string())?;
+        // A confined one cannot say so itself.
+        client.write(&format!("{}/state", device_model(domid)), "running")?;
         for (place, tty) in &told.serial {
             client.write(&format!("{dom}/serial/{place}/tty"), tty)?;
         }

@@ -82,7 +82,6 @@ impl Plan {
         }
         let info = &hvm.info;
         let vga = match info.vga.kind {
-            VgaKind::Unknown if yes(info.nographic, false) => VgaKind::None,
             VgaKind::Unknown => VgaKind::Cirrus,
             VgaKind::Qxl => {
                 let help = "Set vga=\"stdvga\".".to_owned();
