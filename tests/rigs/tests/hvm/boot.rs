@@ -1,17 +1,15 @@
 //! The ways in which HVM domains boot, each to the user space of a guest that ends by itself.
 
 use xenner_rigs::RigSpec;
-use xenner_rigs::guest::Verdict;
 use xenner_rigs::rig_x::Domain;
 
-use crate::dom0::{Dom0, domain};
+use crate::dom0::{Dom0, domain, is_sound};
 
 #[track_caller]
 fn sound(dom0: &mut Dom0, domain: &Domain) {
     let console = dom0.run_with_xt(domain);
-    let verdict = Verdict::read(&console);
-    let passed = verdict.is_some_and(|verdict| verdict.failed.is_empty());
-    assert!(passed, "{}:\n{console}", domain.name);
+    let sound = is_sound(&console, domain.vcpus);
+    assert!(sound, "{}:\n{console}", domain.name);
 }
 
 /// Memory on both sides of the hole, and the smallest hole and the largest.
