@@ -10,7 +10,7 @@ use xenner_rigs::guest::{self, Verdict};
 use xenner_rigs::packages::Cache;
 use xenner_rigs::rig_l::{self, Kvm};
 use xenner_rigs::xenner::{self, Guest};
-use xenner_rigs::{RigK, RigSpec};
+use xenner_rigs::{Error, Output, RigK, RigSpec};
 
 const LARGEST_MIB: u32 = 4096;
 
@@ -37,6 +37,19 @@ fn guest_of(case: &Case, kernel: &str, initrd: &str) -> Guest {
 /// does not miss every one.
 const EMULATED_LIMITS: &[&str] = &["watchpoint"];
 
+/// What makes it miss them (docs/differences.md) can end it, too: it frees a watchpoint that it has
+/// freed already, and all of the rig is gone.
+fn lost_at_watchpoint(ran: &Result<Output, Error>) -> bool {
+    let Err(Error::Ended { tail, .. }) = ran else {
+        return false;
+    };
+    // Those that fail are "not ok".
+    let mut checks = tail.lines().filter(|line| line.contains("ok "));
+    checks
+        .next_back()
+        .is_some_and(|last| last.contains("breakpoint_and_registers"))
+}
+
 #[test]
 fn kernels_boot_in_rig_k() {
     let cache = Cache::open().expect("cache");
@@ -55,7 +68,14 @@ fn kernels_boot_in_rig_k() {
             "cp /share/vmlinuz /share/initrd /tmp; timeout {} {command}",
             LIMIT.as_secs()
         );
-        let output = rig.run(&limited, LIMIT * 2).expect("the rig answers");
+        let mut ran = rig.run(&limited, LIMIT * 2);
+        if lost_at_watchpoint(&ran) && case.vcpus > 1 {
+            println!("again, in another rig: QEMU ended at the watchpoint of {case:?}");
+            rig = RigK::boot(&spec).expect("rig K");
+            case.provide(&rig.shell, &cache);
+            ran = rig.run(&limited, LIMIT * 2);
+        }
+        let output = ran.expect("the rig answers");
         always_missed &= Verdict::read(&output.text)
             .is_none_or(|verdict| verdict.failed_beyond(&[]).join("\n").contains("watchpoint"));
         wrong.extend(case.judge(

@@ -86,8 +86,9 @@ impl Host for KvmHost {
         let name = self.name(domid)?;
         let mut connection = self.connect(domid)?;
         connection.tell(Command::Destroy).map_err(refused)?;
-        match connection.call::<Ended>(Command::Wait, &[], Some(DESTROY_PATIENCE)) {
-            Ok(_) => Ok(()),
+        let ended = connection.call::<Ended>(Command::Wait, &[], Some(DESTROY_PATIENCE));
+        match ended.and_then(|_| connection.gone(DESTROY_PATIENCE)) {
+            Ok(()) => Ok(()),
             Err(ClientError::Silent { source, .. }) if source.kind() == io::ErrorKind::TimedOut => {
                 let seconds = DESTROY_PATIENCE.as_secs();
                 let message = format!("Domain {name} is still there after {seconds} seconds");

@@ -22,7 +22,7 @@ use xt_xenstore::client::Client;
 use crate::build::{self, Files};
 use crate::hvm::{self, Hvm, Plan};
 use crate::journal::Entry;
-use crate::{XenHost, failed, hotplug, nodes, store, userdata};
+use crate::{XenHost, failed, hotplug, lock, nodes, store, userdata};
 
 /// libxl's: ports 0 to 1023.
 const MAX_EVENT_CHANNELS: u32 = 1024;
@@ -38,6 +38,7 @@ impl XenHost {
         spec: &DomainSpec,
         options: &CreateOptions,
     ) -> Result<DomId> {
+        let _held = lock::take(&self.dirs.creation)?;
         // Before anything is made: what is wrong with files is found here.
         let plan = spec.hvm.as_deref().map(|hvm| Plan::new(spec, hvm));
         let plan = plan.transpose()?;

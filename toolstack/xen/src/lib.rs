@@ -9,6 +9,7 @@
 //! - `hvm`: what firmware and a device model need besides.
 //! - `destroy`: takes it apart, whoever made it.
 //! - `journal`: so that a command killed at any moment leaves nothing for good.
+//! - `lock`: `xl`'s, held while a domain is created.
 //! - `life`, `info`: what can be done with it and told of it meanwhile.
 //!
 //! A domain made here is one that `xl` can list, inspect and destroy, and the other way round: same
@@ -28,6 +29,7 @@ mod info;
 mod journal;
 mod json;
 mod life;
+mod lock;
 mod memory;
 mod nodes;
 mod pvh;
@@ -49,6 +51,8 @@ pub struct Dirs {
     pub userdata: PathBuf,
     /// What is being made or taken apart.
     pub journal: PathBuf,
+    /// Locked while a domain is created: `xl`'s, `lockfile` of xl.conf(5).
+    pub creation: PathBuf,
     /// Unpacked kernels; `None`: each is unpacked anew.
     pub kernels: Option<PathBuf>,
 }
@@ -58,6 +62,7 @@ impl Default for Dirs {
         Self {
             userdata: "/var/lib/xen".into(),
             journal: "/run/xt/journal".into(),
+            creation: "/var/lock/xl".into(),
             kernels: Some("/var/cache/xt/kernels".into()),
         }
     }

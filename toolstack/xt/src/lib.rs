@@ -12,7 +12,6 @@ pub mod choose;
 pub mod cli;
 pub mod config;
 pub mod docs;
-pub mod lock;
 pub mod output;
 pub mod program;
 pub mod status;

@@ -506,6 +506,7 @@ fn destroy(base: &Base, name: &str) -> Result<Status, Failure> {
     let mut connection = connect(base, name)?;
     connection.tell(Order::Destroy)?;
     await_end(&mut connection, name, Some(DESTROY_PATIENCE))?;
+    connection.gone(DESTROY_PATIENCE)?;
     Ok(Status::Success)
 }
 

@@ -1,7 +1,7 @@
 //! What all virtual CPUs of a domain share.
 
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use spin::Mutex;
 use xen_sys::addr::{DomId, Maddr, Mfn};
@@ -92,6 +92,8 @@ pub struct Domain {
     pub grant: Mutex<GrantTable>,
     /// Who owns which frame.
     pub memory: Mutex<Memory>,
+    /// Frames owned beyond those owned at start; changed with `memory` locked.
+    pub balance: AtomicI64,
     /// `VMASST_TYPE_*` bits switched on.
     pub vm_assist: AtomicU64,
     /// The domain has ended its run.
@@ -143,6 +145,7 @@ impl Domain {
             evtchn: EventChannels::new(),
             grant: Mutex::new(GrantTable::new()),
             memory: Mutex::new(Memory::new()),
+            balance: AtomicI64::new(0),
             vm_assist: AtomicU64::new(0),
             shut_down: AtomicBool::new(false),
             shutdown_code: AtomicU32::new(0),

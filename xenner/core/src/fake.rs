@@ -39,6 +39,8 @@ pub struct FakeMachine {
     pub console: Vec<u8>,
     /// Translations dropped.
     pub flushed: Vec<Flush>,
+    /// The domain is at its end.
+    pub ending: bool,
 }
 
 /// A machine, a domain of two virtual CPUs, and the first of these.
@@ -366,6 +368,10 @@ impl Machine for FakeMachine {
     fn watchdog(&mut self, _id: usize, _deadline: u64) {}
 
     fn shutdown(&mut self, _reason: u32) {}
+
+    fn is_ending(&self) -> bool {
+        self.ending
+    }
 
     fn crash(&mut self, why: &'static str, detail: u64) {
         panic!("the domain crashed: {why} ({detail:#x})");

@@ -143,6 +143,9 @@ fn each<M: Machine, T: FromBytes + IntoBytes + Immutable>(
     mut command: impl FnMut(&mut M, &mut T),
 ) -> Ret {
     for index in 0..u64::from(count) {
+        if m.is_ending() {
+            break;
+        }
         let at = guest::element::<T>(uop, index);
         let mut op: T = guest::get(m, at)?;
         command(m, &mut op);
@@ -333,6 +336,9 @@ fn swap<M: Machine>(m: &M, d: &Domain, op: &GnttabSwapGrantRef) -> i16 {
 /// `GNTTABOP_cache_flush`. Memory is coherent; the checks are Xen's.
 fn cache_flush<M: Machine>(m: &mut M, d: &Domain, uop: Vaddr, count: u32) -> Ret {
     for index in 0..u64::from(count) {
+        if m.is_ending() {
+            break;
+        }
         let at = guest::element::<GnttabCacheFlush>(uop, index);
         let op: GnttabCacheFlush = guest::get(m, at)?;
         let end = usize::from(op.offset) + usize::from(op.length);

@@ -71,6 +71,9 @@ fn count(d: &Domain, nr: u64) {
 fn multicall<M: Machine>(m: &mut M, d: &Domain, v: &mut Vcpu, list: Vaddr, count: u64) -> Ret {
     let count = u64::from(count as u32);
     for index in 0..count {
+        if m.is_ending() {
+            break;
+        }
         let at = guest::element::<MulticallEntry>(list, index);
         let entry: MulticallEntry = guest::get(m, at)?;
         let result = match entry.op {

@@ -93,6 +93,8 @@ pub struct Header {
     pub runstates: u64,
     /// Bytes from one virtual CPU's runstate to the next.
     pub runstate_step: u64,
+    /// Address of the frames owned beyond those owned at start (64 bits, signed).
+    pub balance: u64,
 }
 
 /// What the host fills in before the first virtual CPU starts.

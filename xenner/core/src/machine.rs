@@ -144,6 +144,11 @@ pub trait Machine: Physical {
     /// Ends the domain's run. `reason` is a `SHUTDOWN_*`; the call may return,
     /// and the virtual CPU then does not run again.
     fn shutdown(&mut self, reason: u32);
+    /// Whether the domain is at its end. A list in guest memory may be as long
+    /// as its count says, and nobody should have to wait for the rest of it.
+    fn is_ending(&self) -> bool {
+        false
+    }
     /// The guest broke a rule that Xen answers with `domain_crash`.
     fn crash(&mut self, why: &'static str, detail: u64);
 }

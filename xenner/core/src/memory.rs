@@ -8,6 +8,8 @@
 //! no frame is reference counted, one that is given back while it is still
 //! mapped stays reachable for the guest; it holds nobody else's data.
 
+use core::sync::atomic::Ordering;
+
 use core::mem::offset_of;
 
 use xen_sys::addr::{DomId, Maddr, Mfn, PAGE_SHIFT, Vaddr};
@@ -37,8 +39,6 @@ const CHUNK: u64 = 1 << MAX_ORDER;
 /// What changes in the course of the domain's life; guarded by a lock in
 /// [`Domain`].
 pub struct Memory {
-    /// Frames owned beyond those owned at start.
-    balance: i64,
     /// Index of the leaf word to search first.
     hint: u64,
     /// Frames the current chunk of `XENMEM_exchange` gives.
@@ -51,7 +51,6 @@ impl Memory {
     /// The domain owns what it owns at start. All bits are zero.
     pub const fn new() -> Self {
         Self {
-            balance: 0,
             hint: 0,
             given: [0; CHUNK as usize],
             got: [0; CHUNK as usize],
@@ -88,7 +87,7 @@ pub fn frame_is_owned<M: Physical>(m: &M, config: &Config, mfn: Mfn) -> bool {
 pub fn tot_pages(d: &Domain) -> u64 {
     d.config
         .nr_pages
-        .saturating_add_signed(d.memory.lock().balance)
+        .saturating_add_signed(d.balance.load(Ordering::Relaxed))
 }
 
 /// Takes 2^order free frames for the domain and clears them.
@@ -109,8 +108,7 @@ fn alloc_locked<M: Machine>(
     order: u32,
     limit: u64,
 ) -> Option<u64> {
-    let owned = d.config.nr_pages.saturating_add_signed(memory.balance);
-    if owned + (1 << order) > d.config.max_pages {
+    if tot_pages(d) + (1 << order) > d.config.max_pages {
         return None;
     }
     let map = Bitmap::of(&d.config);
@@ -119,7 +117,7 @@ fn alloc_locked<M: Machine>(
         other => other?,
     };
     map.mark(m, mfn, 1 << order, true);
-    memory.balance += 1 << order;
+    d.balance.fetch_add(1 << order, Ordering::Relaxed);
     if order == 0 {
         memory.hint = (mfn - map.base) / 64;
     }
@@ -133,7 +131,7 @@ fn release<M: Machine>(m: &mut M, d: &Domain, memory: &mut Memory, mfn: u64) -> 
     }
     let map = Bitmap::of(&d.config);
     map.mark(m, mfn, 1, false);
-    memory.balance -= 1;
+    d.balance.fetch_sub(1, Ordering::Relaxed);
     memory.hint = memory.hint.min((mfn - map.base) / 64);
     crate::mmu::forget_table(m, d, Mfn(mfn));
     m.set_m2p(Mfn(mfn), INVALID_M2P_ENTRY);

@@ -313,7 +313,7 @@ pub fn mmu_update<M: Machine>(
     }
     let mut result = Ok(0);
     let mut index = 0;
-    while index < u64::from(count) {
+    while index < u64::from(count) && !m.is_ending() {
         result = guest::get(m, guest::element::<MmuUpdate>(list, index))
             .and_then(|update: MmuUpdate| one_update(m, d, v, update));
         if result.is_err() {
@@ -445,7 +445,7 @@ pub fn mmuext_op<M: Machine>(
     own_domain(d, domid)?;
     let mut result = Ok(0);
     let mut index = 0;
-    while index < u64::from(count) {
+    while index < u64::from(count) && !m.is_ending() {
         result = guest::get(m, guest::element::<MmuextOp>(list, index))
             .and_then(|op: MmuextOp| one_ext(m, d, v, op));
         if result.is_err() {
@@ -655,6 +655,20 @@ mod tests {
         f.v.kernel_l4 = Mfn(Fake::RAM);
         let of_upper = f.call(|m, d, v| accept(m, d, v, at, free));
         assert_eq!(of_upper, Err(Errno::EINVAL));
+    }
+
+    #[test]
+    fn nobody_waits_for_the_rest_of_a_list() {
+        let mut f = Fake::new();
+        f.m.ending = true;
+        let done = Fake::ARG;
+        f.poke(done, &7u32);
+        let endless = u64::from(u32::MAX);
+        let domid = u64::from(xen_sys::xen::DOMID_SELF.0);
+        let ended = f.call(|m, d, v| mmu_update(m, d, v, Fake::LIST, endless, done, domid));
+        assert_eq!((ended, f.peek::<u32>(done)), (Ok(0), 0));
+        let ended = f.call(|m, d, v| mmuext_op(m, d, v, Fake::LIST, endless, done, domid));
+        assert_eq!((ended, f.peek::<u32>(done)), (Ok(0), 0));
     }
 
     #[test]

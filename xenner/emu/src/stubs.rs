@@ -30,6 +30,7 @@ global_asm!(
     .quad {domain} + {ports}
     .quad {domain} + {runstates}
     .quad {vcpu_shared_size}
+    .quad {domain} + {balance}
 
 .section .text.stubs, "ax"
 
@@ -354,6 +355,7 @@ emu_entry:
     ports = const core::mem::offset_of!(xenner_core::Domain, evtchn) + xenner_core::evtchn::PORTS,
     runstates = const core::mem::offset_of!(xenner_core::Domain, vcpus)
         + core::mem::offset_of!(VcpuShared, runstate),
+    balance = const core::mem::offset_of!(xenner_core::Domain, balance),
     vcpu_shared_size = const size_of::<VcpuShared>(),
 );
 

@@ -436,7 +436,11 @@ impl Handle {
     /// Pages the domain has now.
     pub fn pages(&self) -> u64 {
         match &self.abi {
-            Table::Inside(_) => self.shared.memory.nr_pages(),
+            Table::Inside(emulator) => {
+                let memory = &self.shared.memory;
+                let balance: u64 = memory.load(emulator.balance).unwrap_or(0);
+                memory.nr_pages().saturating_add_signed(balance as i64)
+            }
             Table::Outside(outside) => xenner_core::memory::tot_pages(&outside.domain),
         }
     }

@@ -44,6 +44,8 @@ pub struct Emulator {
     pub ports: Maddr,
     runstates: Maddr,
     runstate_step: u64,
+    /// Frames owned beyond those owned at start.
+    pub balance: Maddr,
 }
 
 impl Emulator {
@@ -98,6 +100,7 @@ impl Emulator {
             ports,
             runstates,
             runstate_step,
+            balance,
         ] = words;
         if magic != MAGIC {
             return Err(EmulatorError::Damaged("no header"));
@@ -116,6 +119,7 @@ impl Emulator {
             ports: physical(ports),
             runstates: physical(runstates),
             runstate_step,
+            balance: physical(balance),
         })
     }
 

@@ -314,7 +314,7 @@ impl Machine {
         vcpu.set_sregs(&sregs)
             .doing("set a virtual CPU's registers")?;
         if matches!(start, Start::Outside) {
-            set_outside_msrs(vcpu)?;
+            set_outside_msrs(vcpu, id)?;
         }
         Ok(())
     }
@@ -339,13 +339,13 @@ fn outside_tables(sregs: &mut kvm_sregs, id: usize) {
     sregs.tr.limit = TSS_LIMIT;
 }
 
-fn set_outside_msrs(vcpu: &VcpuFd) -> Result<(), KvmError> {
+fn set_outside_msrs(vcpu: &VcpuFd, id: usize) -> Result<(), KvmError> {
     use crate::outside::ring0::{RING0_CS, USER_CS};
-    use crate::outside::ring3::SYSCALL_TARGET;
+    use crate::outside::ring3::syscall_target;
     let star = u64::from(USER_CS - 0x10) << 48 | u64::from(RING0_CS) << 32;
     let entries = [
         (0xc000_0081, star),
-        (0xc000_0082, SYSCALL_TARGET),
+        (0xc000_0082, syscall_target(id)),
         (0xc000_0084, 0x4_7700),
     ]
     .map(|(index, data)| kvm_msr_entry {

@@ -135,7 +135,7 @@ impl VifDriver {
         if own.is_none() && (self.spec.filter_sent || self.spec.filter_received) {
             return Err(DeviceError("There is no address to filter by (mac)".into()));
         }
-        let shared = Shared::new(source, destination)
+        let shared = Shared::new(front.queues.len(), source, destination)
             .map_err(|error| DeviceError(format!("Cannot make an eventfd: {error}")))?;
         shared.set_rate(self.back.rate);
         shared.set_link_down(self.back.link_down);
@@ -161,7 +161,7 @@ impl VifDriver {
         }
         let shared = Arc::new(self.shared(&front)?);
         let mut queues = Vec::new();
-        for (at, mut link) in front.queues.iter().zip(links.drain(..)) {
+        for (number, (at, mut link)) in front.queues.iter().zip(links.drain(..)).enumerate() {
             let can = link.offloads();
             let wanted = Offloads {
                 csum: can.csum && (front.accepts.csum || front.csum_v6),
@@ -170,7 +170,7 @@ impl VifDriver {
             };
             link.accept(wanted)
                 .map_err(|error| DeviceError(format!("Cannot set up the link: {error}")))?;
-            queues.push(self.queue(host, &front, at, link, &shared)?);
+            queues.push(self.queue(host, &front, (number, at), link, &shared)?);
         }
         Ok((shared, queues))
     }
@@ -180,7 +180,7 @@ impl VifDriver {
         &self,
         host: &H,
         front: &FrontNodes,
-        at: &QueueNodes,
+        (number, at): (usize, &QueueNodes),
         link: Box<dyn Link>,
         shared: &Arc<Shared>,
     ) -> Result<Queue<H>, DeviceError> {
@@ -229,6 +229,7 @@ impl VifDriver {
             rx_channel: at.rx_port.map(bind).transpose()?,
             link,
             shared: shared.clone(),
+            number,
             counters: Arc::default(),
         })
     }

@@ -42,6 +42,8 @@ pub(super) struct Queue<H: Host> {
     pub rx_channel: Option<H::Channel>,
     pub link: Box<dyn Link>,
     pub shared: Arc<Shared>,
+    /// Which of the card's.
+    pub number: usize,
     pub counters: Arc<QueueCounters>,
 }
 
@@ -161,7 +163,7 @@ impl<H: Host> Queue<H> {
         let rx_channel = self.rx_channel.as_ref().unwrap_or(&self.tx_channel);
         let event: BorrowedFd<'_> = self.link.event();
         let mut fds = [
-            fd(self.shared.stop_event()),
+            fd(self.shared.news(self.number)),
             fd(self.tx_channel.as_fd()),
             fd(rx_channel.as_fd()),
             PollFd::new(event, link),
@@ -174,8 +176,12 @@ impl<H: Host> Queue<H> {
             PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
         });
         match poll(&mut fds[..count], timeout) {
-            Ok(_) | Err(HostErrno::EINTR) => Ok(()),
-            Err(error) => Err(QueueError::Wait(error)),
+            Ok(_) | Err(HostErrno::EINTR) => {}
+            Err(error) => return Err(QueueError::Wait(error)),
         }
+        if fds[0].any() == Some(true) {
+            self.shared.heard(self.number);
+        }
+        Ok(())
     }
 }

@@ -20,7 +20,8 @@ pub(super) const MAX_MULTICAST: usize = 64;
 #[derive(Debug)]
 pub(super) struct Shared {
     stop: AtomicBool,
-    stopped: EventFd,
+    /// One for each queue: it is to look at what has changed here.
+    news: Vec<EventFd>,
     link_down: AtomicBool,
     limited: AtomicBool,
     credit: Mutex<(Option<Rate>, Option<Credit>)>,
@@ -33,10 +34,17 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub fn new(source: Option<MacAddr>, destination: Option<MacAddr>) -> io::Result<Self> {
+    /// For so many queues.
+    pub fn new(
+        queues: usize,
+        source: Option<MacAddr>,
+        destination: Option<MacAddr>,
+    ) -> io::Result<Self> {
+        let event = |_| EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
+        let news: nix::Result<_> = (0..queues).map(event).collect();
         Ok(Self {
             stop: AtomicBool::new(false),
-            stopped: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
+            news: news?,
             link_down: AtomicBool::new(false),
             limited: AtomicBool::new(false),
             credit: Mutex::new((None, None)),
@@ -50,8 +58,15 @@ impl Shared {
     /// Ends all queues.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
-        // It is never read, so it stays readable for all threads.
-        let _ = self.stopped.write(1);
+        self.tell();
+    }
+
+    /// Wakes all queues. Each reads its own event only, so none takes another's.
+    fn tell(&self) {
+        for event in &self.news {
+            // It can only be full, and then it is readable.
+            let _ = event.write(1);
+        }
     }
 
     /// Whether the queues are to end.
@@ -59,9 +74,15 @@ impl Shared {
         self.stop.load(Ordering::Acquire)
     }
 
-    /// Readable when the queues are to end.
-    pub fn stop_event(&self) -> BorrowedFd<'_> {
-        self.stopped.as_fd()
+    /// Readable when a queue is to look: at the end, or at another rate limit.
+    pub fn news(&self, queue: usize) -> BorrowedFd<'_> {
+        self.news[queue].as_fd()
+    }
+
+    /// A queue looks.
+    pub fn heard(&self, queue: usize) {
+        // An error says that there was nothing new.
+        let _ = self.news[queue].read();
     }
 
     pub fn set_link_down(&self, down: bool) {
@@ -75,10 +96,17 @@ impl Shared {
     /// Another rate limit. One that stays the same keeps its credit.
     pub fn set_rate(&self, rate: Option<Rate>) {
         let mut credit = self.credit.lock().expect("no panic inside");
-        if credit.0 != rate {
-            *credit = (rate, rate.map(|rate| Credit::new(rate, Instant::now())));
+        if credit.0 == rate {
+            return;
         }
+        let new = rate.map(|rate| Credit::new(rate, Instant::now()));
+        let (before, _) = std::mem::replace(&mut *credit, (rate, new));
+        drop(credit);
         self.limited.store(rate.is_some(), Ordering::Relaxed);
+        if before.is_some() {
+            // A queue may wait for credit by the old limit.
+            self.tell();
+        }
     }
 
     /// Takes credit for a packet.
@@ -162,8 +190,8 @@ mod tests {
 
     #[test]
     fn what_a_guest_receives() {
-        let all = Shared::new(None, None).unwrap();
-        let own = Shared::new(None, Some(OWN)).unwrap();
+        let all = Shared::new(1, None, None).unwrap();
+        let own = Shared::new(1, None, Some(OWN)).unwrap();
         assert!(!all.filters_received() && own.filters_received());
         for address in [OWN, GROUP, [0xff; 6]] {
             assert_eq!(all.receives(address), Ok(()));
@@ -184,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_guest_has_64_groups() {
-        let shared = Shared::new(None, None).unwrap();
+        let shared = Shared::new(1, None, None).unwrap();
         let group = |n: usize| [1, 0, 0x5e, 0, 0, n as u8];
         for n in 0..MAX_MULTICAST {
             assert!(shared.multicast(group(n), true));

@@ -10,7 +10,6 @@ use xt_host::{CreateOptions, DomId, DomainInfo, Host, ShutdownReason};
 use super::owed::{Owed, Restart};
 use super::record::{self, Record};
 use crate::status::Failure;
-use crate::verb::create::locked;
 
 /// Where core files go, as xl's.
 const DUMPS: &str = "/var/lib/xen/dump";
@@ -154,7 +153,7 @@ fn start_again(host: &dyn Host, owed: &Owed, restart: &Restart) -> Result<(), Fa
         ..CreateOptions::default()
     };
     let start = || {
-        let domid = locked(host, &restart.spec, &options)?;
+        let domid = host.create(&restart.spec, &options)?;
         let record = restart.next.clone();
         let begun = record
             .write(host, domid)

@@ -1,9 +1,6 @@
 //! `create` and `config-update`
 
-use std::path::Path;
-
 use serde_json::json;
-use xt_config::DomainSpec;
 use xt_host::{ConsoleKind, CreateOptions, DomId, Host, HostKind};
 
 use super::console::Attached;
@@ -11,7 +8,7 @@ use crate::choose::Signs;
 use crate::cli::{Cli, ConfigUpdateArgs, CreateArgs};
 use crate::output::{print, print_json};
 use crate::status::{Failure, Status};
-use crate::{config, lock, supervise};
+use crate::{config, supervise};
 
 /// `create`. A dry run needs no host, only its kind.
 pub fn create(
@@ -57,7 +54,9 @@ pub fn create(
         true => Some(host.changes()?),
         false => None,
     };
-    let domid = locked(host, &loaded.spec, &options).map_err(|error| loaded.locate(error))?;
+    let domid = host
+        .create(&loaded.spec, &options)
+        .map_err(|error| loaded.locate(error))?;
     let console = match prepare(host, domid, arguments, held) {
         Ok(console) => console,
         Err(failure) => {
@@ -76,22 +75,6 @@ pub fn create(
         Some(changes) => supervise::in_foreground(host, domid, changes),
         None => Ok(Status::Success),
     }
-}
-
-/// Creates under the lock that toolstacks of Xen share.
-pub(crate) fn locked(
-    host: &dyn Host,
-    spec: &DomainSpec,
-    options: &CreateOptions,
-) -> xt_host::Result<DomId> {
-    let _held = match host.kind() {
-        HostKind::Kvm => None,
-        HostKind::Xen => Some(
-            lock::take(Path::new(lock::CREATION))
-                .map_err(|failure| xt_host::HostError::Unusable(failure.message))?,
-        ),
-    };
-    host.create(spec, options)
 }
 
 /// What the domain needs before it may run: somebody who looks after it, somebody at its console.

@@ -139,6 +139,24 @@ impl Connection {
             .map(drop)
     }
 
+    /// Waits at most `patience` until the domain's process is gone: the kernel closes its end when it
+    /// has taken the memory away. For one that has answered [`Command::Wait`].
+    ///
+    /// # Errors
+    /// It is still there.
+    pub fn gone(mut self, patience: Duration) -> Result<(), ClientError> {
+        let stream = self.stream.get_ref();
+        let mut rest = Vec::new();
+        let read = stream
+            .set_read_timeout(Some(patience))
+            .and_then(|()| (&mut self.stream).take(1).read_to_end(&mut rest));
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(self.silent(error)),
+            // However it hung up.
+            _ => Ok(()),
+        }
+    }
+
     /// Turns the connection into a console: what arrived already, and the stream.
     pub fn attach(
         mut self,

@@ -9,8 +9,9 @@ use xenner_core::image::{M2P_BASE, VECTOR_FLUSH, VECTOR_KICK};
 use xenner_core::mmu::{self, pte};
 use xenner_core::{Base, Flush, Machine, Physical};
 
+use super::Outside;
+use super::asked::Asked;
 use super::ring0::{Chain, Step};
-use super::{IN_GUEST, Outside};
 use crate::shared::{CrashReport, DomainExit};
 
 const FS_BASE: u32 = 0xc000_0100;
@@ -255,18 +256,12 @@ impl Machine for HostMachine<'_> {
     fn flush_vcpus(&mut self, vcpus: u64, _what: Flush) {
         let asked = |id: usize| self.outside.asked.get(id);
         for id in (0..64).filter(|id| vcpus >> id & 1 != 0) {
-            let Some(asked) = asked(id) else { continue };
-            asked.flush.store(1, Ordering::SeqCst);
-            if asked.place.load(Ordering::SeqCst) == IN_GUEST {
+            if asked(id).is_some_and(Asked::flush) {
                 self.interrupt(id, VECTOR_FLUSH);
             }
         }
         for id in (0..64).filter(|id| vcpus >> id & 1 != 0) {
-            let Some(asked) = asked(id) else { continue };
-            while asked.place.load(Ordering::SeqCst) == IN_GUEST
-                && asked.flush.load(Ordering::SeqCst) != 0
-                && !self.outside.shared.stopping()
-            {
+            while asked(id).is_some_and(Asked::is_due) && !self.outside.shared.stopping() {
                 std::thread::yield_now();
             }
         }
@@ -382,6 +377,10 @@ impl Machine for HostMachine<'_> {
         self.outside
             .shared
             .end(DomainExit::from_reason(reason.into(), self.id));
+    }
+
+    fn is_ending(&self) -> bool {
+        self.outside.shared.stopping()
     }
 
     fn crash(&mut self, why: &'static str, detail: u64) {

@@ -12,13 +12,14 @@
 //! The state of the domain lies in this process's memory, out of the guest's
 //! reach.
 
+mod asked;
+mod foresight;
 mod machine;
 pub mod ring0;
 pub mod ring3;
 mod vcpu;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use kvm_ioctls::VmFd;
 use xen_sys::addr::{Maddr, Mfn};
@@ -30,6 +31,7 @@ use crate::kvm::CpuidTable;
 use crate::memory::{MemError, Memory};
 use crate::shared::Shared;
 use crate::tables::Hole;
+use asked::Asked;
 
 pub use ring0::Ring0;
 pub use vcpu::run;
@@ -50,16 +52,6 @@ pub struct Outside {
     context: Box<VcpuGuestContext>,
     shared: Arc<Shared>,
 }
-
-/// Requests to one virtual CPU's thread.
-struct Asked {
-    /// [`IN_GUEST`] while it may execute guest code.
-    place: AtomicU32,
-    /// Nonzero: drop all translations before guest code runs again.
-    flush: AtomicU64,
-}
-
-const IN_GUEST: u32 = 1;
 
 impl Outside {
     /// Loads the stubs.
@@ -88,10 +80,7 @@ impl Outside {
             vm,
             cpuid,
             doorbell: Doorbell::default(),
-            asked: std::array::from_fn(|_| Asked {
-                place: AtomicU32::new(0),
-                flush: AtomicU64::new(0),
-            }),
+            asked: std::array::from_fn(|_| Asked::default()),
             context,
             shared,
         };

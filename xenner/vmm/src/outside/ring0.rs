@@ -1,5 +1,5 @@
-//! What little lies in guest ring 0: stubs, gadgets, tables; and where the page
-//! is that ring 3 executes ([`super::ring3`]).
+//! What little lies in guest ring 0: stubs, gadgets, tables; and where the two
+//! pages are that ring 3 sees ([`super::ring3`]).
 
 use xen_sys::addr::{Maddr, PAGE_SIZE, Vaddr};
 use xenner_core::MAX_VCPUS;
@@ -24,6 +24,8 @@ const GDT: u64 = CODE + 0x2000;
 /// Ring 3's code.
 const RING3: u64 = CODE + 0x3000;
 const DOORBELLS: u64 = CODE + 0x4000;
+/// What ring 3 may read of its timers.
+const WINDOWS: u64 = CODE + 0x5000;
 const VCPUS: u64 = CODE + 0x1_0000;
 /// Per virtual CPU: a page with the TSS, the chain, and the stack at the end.
 const VCPU_SIZE: u64 = 0x4_0000;
@@ -155,19 +157,21 @@ impl Ring0 {
             Maddr(end),
             &[(CODE..CODE + 0x1000, 0), (IDT..end, data)],
         )?;
-        memory.write(Maddr(RING3), &ring3::CODE)?;
-        hole.map(
-            memory,
-            Vaddr(ring3::SYSCALL_TARGET),
-            Maddr(RING3),
-            pte::USER,
-        )?;
+        memory.write(Maddr(RING3), &ring3::code())?;
+        hole.map(memory, Vaddr(ring3::CODE), Maddr(RING3), pte::USER)?;
+        let seen = pte::USER | NO_EXECUTE;
+        hole.map(memory, Vaddr(ring3::WINDOWS), Maddr(WINDOWS), seen)?;
         Ok((
             Self {
                 to_guest: Maddr(DOORBELLS),
             },
             hole,
         ))
+    }
+
+    /// Where a virtual CPU's window is ([`ring3::Window`]).
+    pub fn window(vcpu: usize) -> Maddr {
+        Maddr(WINDOWS + vcpu as u64 * ring3::WINDOW_SIZE)
     }
 
     /// The TSS of a virtual CPU.

@@ -1,7 +1,5 @@
 //! A virtual CPU's loop when its ABI runs in this process.
 
-use std::sync::atomic::Ordering;
-
 use kvm_bindings::{Msrs, kvm_debugregs, kvm_msr_entry, kvm_regs, kvm_segment};
 use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd};
 use xen_sys::addr::{Maddr, Mfn, Vaddr};
@@ -9,10 +7,11 @@ use xenner_core::entry::{self, Next};
 use xenner_core::image::*;
 use xenner_core::{Machine as _, Regs, Vcpu, evtchn, trap, vcpu_op};
 
+use super::Outside;
+use super::foresight::Foresight;
 use super::machine::HostMachine;
 use super::ring0::{self, Continuation, PORT, Ring0, Step};
-use super::ring3;
-use super::{IN_GUEST, Outside};
+use super::ring3::{self, Place, Window};
 use crate::shared::{CrashReport, DomainExit, Paused, Snapshot};
 
 const IA32_TSC_DEADLINE: u32 = 0x6e0;
@@ -47,6 +46,13 @@ struct Timer {
     armed: u64,
     /// An interrupt has been taken and is to be ended.
     end_interrupt: bool,
+    foresight: Foresight,
+    /// The single-shot deadline as last seen.
+    deadline: u64,
+    /// It is a tick foretold.
+    foretold: bool,
+    /// What ring 3 sees; nothing has been shown yet.
+    shown: Option<Window>,
 }
 
 /// Runs a virtual CPU until the domain's end.
@@ -100,22 +106,14 @@ impl Running<'_> {
     }
 
     fn serve(&mut self) -> Outcome {
-        let shared = &self.outside.shared;
+        let (shared, asked) = (&self.outside.shared, &self.outside.asked[self.id]);
         while !shared.stopping() {
             if shared.pause_here(self.id, || self.snapshot()) == Paused::Stopping {
                 break;
             }
-            self.outside.asked[self.id]
-                .place
-                .store(IN_GUEST, Ordering::SeqCst);
-            if self.outside.asked[self.id].flush.load(Ordering::SeqCst) != 0 {
-                // Asked since the chain was written: one more pass.
-                self.outside.asked[self.id].place.store(0, Ordering::SeqCst);
+            if asked.enter() {
+                // Since what comes next was written: out again, to flush.
                 crate::kvm::interrupt(&self.outside.vm, self.id, VECTOR_FLUSH);
-                self.outside.asked[self.id].flush.store(0, Ordering::SeqCst);
-                self.outside.asked[self.id]
-                    .place
-                    .store(IN_GUEST, Ordering::SeqCst);
             }
             shared.entering();
             let exit = match self.fd.run() {
@@ -132,7 +130,7 @@ impl Running<'_> {
                 }
                 Err(error) => Err(format!("KVM cannot run the virtual CPU: {error}")),
             };
-            self.outside.asked[self.id].place.store(0, Ordering::SeqCst);
+            asked.leave();
             if exit? && !shared.stopping() {
                 self.left_ring3()?;
             }
@@ -157,7 +155,7 @@ impl Running<'_> {
             fs_base: sregs.fs.base,
             gs_base: sregs.gs.base,
         };
-        if !in_ring0 && regs.rip == ring3::SYSCALL_DONE {
+        if !in_ring0 && ring3::is_syscall(regs.rip) {
             return self.system_call(&regs);
         }
         let Some(vector) = Ring0::vector(regs.rip).filter(|_| in_ring0) else {
@@ -171,20 +169,52 @@ impl Running<'_> {
         }
         self.take_registers(&regs, vector, frame);
         self.outside.shared.exits.count(self.id);
-        self.answer(vector, error_code as u32, sregs.cr2);
+        match Place::of(rip) {
+            Some(place) => self.finish_call(place, vector),
+            None => self.answer(vector, error_code as u32, sregs.cr2),
+        }
         self.go_on()
     }
 
     /// SYSCALL of 64-bit code, or a jump to where it leads, which says the same.
     fn system_call(&mut self, regs: &kvm_regs) -> Outcome {
-        let rflags = regs.r11 & ring3::SYSCALL_FLAGS | xenner_core::regs::flags::RESERVED1;
         let (cs, ss) = (u64::from(ring0::USER_CS), u64::from(ring0::USER_SS));
-        self.take_registers(regs, 0, [0, regs.rcx, cs, rflags, regs.rsp, ss]);
-        self.regs.r11 = rflags;
+        self.take_registers(regs, 0, [0, regs.rcx, cs, regs.r11, regs.rsp, ss]);
         self.outside.shared.exits.count(self.id);
-        let (m, d) = (&mut self.machine, &self.outside.domain);
-        entry::syscall(m, d, &mut self.vcpu, &mut self.regs);
+        self.call();
         self.go_on()
+    }
+
+    /// What SYSCALL means with these registers.
+    fn call(&mut self) {
+        let (m, d, r) = (&mut self.machine, &self.outside.domain, &mut self.regs);
+        r.rip = r.rcx;
+        r.rflags = r.r11 & ring3::SYSCALL_FLAGS | xenner_core::regs::flags::RESERVED1;
+        r.r11 = r.rflags;
+        entry::syscall(m, d, &mut self.vcpu, r);
+    }
+
+    /// Ring 3 was left amid what follows SYSCALL. An exception there is the
+    /// deadline's, or the stack's, which cannot be reached: the hypercall made
+    /// after all finds the one, and needs the other no more.
+    fn finish_call(&mut self, place: Place, vector: u8) {
+        let r = &mut self.regs;
+        match place {
+            Place::Undecided { looked } => {
+                if looked {
+                    r.rax = ring3::LOOKED_AT;
+                }
+                self.call();
+            }
+            Place::Decided { pushed } => {
+                r.rip = r.rcx;
+                r.rflags = r.r11 & ring3::SYSCALL_FLAGS | xenner_core::regs::flags::RESERVED1;
+                r.rsp = r.rsp.wrapping_add(if pushed { 8 } else { 0 });
+            }
+        }
+        if vector >= 32 {
+            self.interrupt(vector);
+        }
     }
 
     fn take_registers(&mut self, regs: &kvm_regs, vector: u8, frame: [u64; 6]) {
@@ -288,7 +318,7 @@ impl Running<'_> {
         match vector {
             VECTOR_TIMER => {
                 self.timer.armed = 0;
-                entry::timer(m, d, &mut self.vcpu);
+                self.tick();
             }
             VECTOR_HOST => {
                 for word in 0..64u64 {
@@ -308,13 +338,57 @@ impl Running<'_> {
         }
     }
 
+    /// The timer fired. One that computes will want the next tick, too; one
+    /// that slept may go on sleeping.
+    fn tick(&mut self) {
+        let (m, d, v) = (&mut self.machine, &self.outside.domain, &mut *self.vcpu);
+        let deadline = v.singleshot_at;
+        entry::timer(m, d, v);
+        let fired = deadline != 0 && v.singleshot_at == 0;
+        if !fired || v.blocked {
+            return;
+        }
+        if let Some(next) = self.timer.foresight.next(xenner_core::time::now(m, d)) {
+            v.singleshot_at = next;
+            xenner_core::time::rearm(m, d, v);
+            (self.timer.deadline, self.timer.foretold) = (next, true);
+        }
+    }
+
+    /// Shows ring 3 which deadlines need no hypercall: none while a process
+    /// runs, whose system calls have the same numbers.
+    fn show_window(&mut self) -> Outcome {
+        let (timer, deadline) = (&mut self.timer, self.vcpu.singleshot_at);
+        if deadline != timer.deadline {
+            (timer.deadline, timer.foretold) = (deadline, false);
+            if deadline != 0 {
+                timer.foresight.asked(deadline);
+            }
+        }
+        let window = if timer.foretold && self.vcpu.in_kernel {
+            Window::up_to(deadline)
+        } else {
+            Window::CLOSED
+        };
+        if timer.shown == Some(window) {
+            return Ok(());
+        }
+        timer.shown = Some(window);
+        let (memory, at) = (&self.outside.memory, Ring0::window(self.id));
+        memory
+            .store(at, window.first)
+            .and_then(|()| memory.store(at.offset(8), window.count))
+            .map_err(|error| format!("ring 3's page is lost: {error}"))
+    }
+
     /// Writes what the CPU is to do next: ring 0, if it must, or ring 3 itself.
     fn go_on(&mut self) -> Outcome {
-        if self.outside.asked[self.id].flush.swap(0, Ordering::SeqCst) != 0 {
+        if self.outside.asked[self.id].take() {
             self.machine.flush(xenner_core::Flush::All);
         }
         let (m, d) = (&mut self.machine, &self.outside.domain);
         let next = entry::resume(m, d, &mut self.vcpu, &mut self.regs);
+        self.show_window()?;
         self.set_timer_and_debug()?;
         if next == Next::Run && self.goes_by_registers() {
             self.enter_ring3();

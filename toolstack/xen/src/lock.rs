@@ -9,22 +9,19 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
-use crate::status::Failure;
-
-/// `xl`'s, `lockfile` of xl.conf(5).
-pub const CREATION: &str = "/var/lock/xl";
+use xt_host::{HostError, Result};
 
 /// Held until it is dropped, or the process ends.
 #[derive(Debug)]
-pub struct Held(#[expect(dead_code, reason = "the lock is the open file's")] File);
+pub(crate) struct Held(#[expect(dead_code, reason = "the lock is the open file's")] File);
 
 /// Takes the lock at `path`, saying so if somebody else has it.
 ///
 /// # Errors
 /// There can be no such file, or a signal came.
-pub fn take(path: &Path) -> Result<Held, Failure> {
+pub(crate) fn take(path: &Path) -> Result<Held> {
     let failed = |error: &dyn std::fmt::Display| {
-        Failure::plain(format!(
+        HostError::Unusable(format!(
             "Cannot lock {path:?}: {error}; a toolstack runs as root"
         ))
     };
@@ -42,7 +39,7 @@ pub fn take(path: &Path) -> Result<Held, Failure> {
     match fcntl(&file, FcntlArg::F_SETLK(&lock)) {
         Ok(_) => return Ok(Held(file)),
         Err(Errno::EACCES | Errno::EAGAIN) => {
-            eprintln!("xt: Another xt or xl creates a domain just now ({path:?}); waiting for it");
+            eprintln!("Another xt or xl creates a domain just now ({path:?}); waiting for it");
         }
         Err(errno) => return Err(failed(&errno)),
     }
