@@ -70,7 +70,7 @@ pub(crate) fn start(
     if confined {
         let mut builder = fs::DirBuilder::new();
         builder
-            .mode(0)
+            .mode(0o000)
             .create(root_dir(domid))
             .map_err(failed(what))?;
     }
