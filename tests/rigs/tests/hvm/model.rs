@@ -33,6 +33,7 @@ fn nodes(dom0: &mut Dom0, name: &str) -> Vec<String> {
 }
 
 #[test]
+#[ignore = "minutes; for the nightly run"]
 fn xt_makes_what_xl_makes_and_leaves_nothing() {
     let mut dom0 = Dom0::boot(RigSpec::default());
 
