@@ -1,7 +1,7 @@
 //! When a guest's kernel will want its next tick.
 //!
 //! A kernel that keeps a periodic tick on a single-shot timer asks, in each
-//! tick, for one a period later. Two like that make a period known; from then
+//! tick, for one a period later. [`ENOUGH`] like that make a period known; from then
 //! on the timer is armed for the next tick when one fires, and the kernel finds
 //! it so ([`super::ring3`]). What it asks for by hypercall, another deadline or
 //! none, holds as ever and starts the count anew.
@@ -11,6 +11,8 @@
 //! requested timeout" in `xen/include/public/xen.h`: one unasked for means no
 //! more to a kernel than a look at the clock.)
 
+/// Deadlines in a row at one distance that make a tick: fewer may be chance.
+const ENOUGH: u32 = 8;
 /// Ticks foretold before the kernel is asked to say what it wants.
 const MOST: u32 = 32;
 /// How far a deadline may be from the period's grid, ns: kernels count from a
@@ -29,8 +31,8 @@ pub struct Foresight {
     asked: u64,
     /// Distance of its deadlines.
     period: u64,
-    /// They have come at that distance.
-    steady: bool,
+    /// How many in a row have come at that distance.
+    steady: u32,
     /// Ticks foretold since.
     foretold: u32,
 }
@@ -44,17 +46,20 @@ impl Foresight {
             0 => 0,
             period => since.saturating_add(period / 2) / period,
         };
-        self.steady = periods != 0
+        let fits = periods != 0
             && since.abs_diff(periods * self.period) <= TOLERANCE
             && PERIODS.contains(&self.period);
-        self.period = if self.steady { since / periods } else { since };
+        (self.steady, self.period) = match fits {
+            true => (self.steady.saturating_add(1), since / periods),
+            false => (0, since),
+        };
         self.asked = at;
         self.foretold = 0;
     }
 
     /// A tick has fired at system time `now`: what to arm the timer for.
     pub fn next(&mut self, now: u64) -> Option<u64> {
-        if !self.steady || self.foretold >= MOST {
+        if self.steady < ENOUGH || self.foretold >= MOST {
             return None;
         }
         self.foretold += 1;
@@ -70,9 +75,10 @@ mod tests {
 
     const PERIOD: u64 = 4_000_000;
 
+    /// The last deadline asked for is the 102nd.
     fn steady() -> Foresight {
         let mut foresight = Foresight::default();
-        for tick in 100..103 {
+        for tick in 102 - u64::from(ENOUGH) - 1..=102 {
             foresight.asked(tick * PERIOD);
         }
         foresight
@@ -84,10 +90,11 @@ mod tests {
     }
 
     #[test]
-    fn a_tick_must_have_come_twice_at_the_same_distance() {
+    fn ticks_must_have_come_at_the_same_distance() {
         let mut foresight = Foresight::default();
-        foresight.asked(100 * PERIOD);
-        foresight.asked(101 * PERIOD);
+        for tick in 101 - u64::from(ENOUGH)..=101 {
+            foresight.asked(tick * PERIOD);
+        }
         assert_eq!(foresight.next(101 * PERIOD), None);
         foresight.asked(102 * PERIOD + 700);
         let armed = foresight.next(102 * PERIOD + 9_000).expect("a tick");
@@ -131,10 +138,10 @@ mod tests {
     fn storms_and_sleeps_are_no_ticks() {
         for period in [1_000, 100_000_000] {
             let mut foresight = Foresight::default();
-            for tick in 100..110 {
+            for tick in 100..120 {
                 foresight.asked(tick * period);
             }
-            assert_eq!(foresight.next(110 * period), None);
+            assert_eq!(foresight.next(120 * period), None);
         }
     }
 }
