@@ -262,6 +262,6 @@ impl Host for XenHost {
     }
 
     fn changes(&self) -> Result<Box<dyn Changes>> {
-        Ok(Box::new(News::open()?))
+        Ok(Box::new(News::open(&self.dirs)?))
     }
 }

@@ -18,8 +18,9 @@ use xt_host::{
 };
 use xt_xenstore::client::Client;
 
+use crate::hvm::watch::DeviceModels;
 use crate::life::{PAGE_KIB, refused};
-use crate::{XenHost, failed, nodes, store};
+use crate::{Dirs, XenHost, failed, nodes, store};
 
 impl XenHost {
     pub(crate) fn host_info(&self) -> Result<HostInfo> {
@@ -397,25 +398,30 @@ fn scheduler(id: u32) -> &'static str {
     }
 }
 
-/// News from xenstored, which hears of every domain's end.
+/// News from xenstored, which hears of every domain's end; and device models that end before it.
 #[derive(Debug)]
-pub(crate) struct News(Client);
+pub(crate) struct News {
+    client: Client,
+    models: DeviceModels,
+}
 
 impl News {
-    pub(crate) fn open() -> Result<Self> {
+    pub(crate) fn open(dirs: &Dirs) -> Result<Self> {
         let mut client = store(Client::connect_default())?;
-        for path in ["@releaseDomain", "@introduceDomain"] {
+        for path in ["@releaseDomain", "@introduceDomain", nodes::DEVICE_MODELS] {
             store(client.watch(path, "xt"))?;
         }
-        Ok(Self(client))
+        let models = DeviceModels::new(dirs.clone());
+        Ok(Self { client, models })
     }
 }
 
 impl Changes for News {
     fn wait(&mut self, limit: Option<Duration>) -> Result<bool> {
-        let first = store(self.0.next_event(limit))?.is_some();
+        self.models.look();
+        let first = store(self.client.next_event(limit))?.is_some();
         // One look serves for all that came at once.
-        while store(self.0.try_event())?.is_some() {}
+        while store(self.client.try_event())?.is_some() {}
         Ok(first)
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! - `create`: the order in which a domain comes to be; `build` and `pvh` give it memory and a kernel,
 //!   `nodes` its xenstore nodes, `hotplug` its devices, `userdata` what libxl keeps in files.
+//! - `hvm`: what firmware and a device model need besides.
 //! - `destroy`: takes it apart, whoever made it.
 //! - `journal`: so that a command killed at any moment leaves nothing for good.
 //! - `settings`: what a configuration sets besides: processors, shares of them, the time stamp counter.
@@ -24,6 +25,7 @@ mod create;
 mod destroy;
 mod host;
 mod hotplug;
+mod hvm;
 mod info;
 mod journal;
 mod life;
@@ -33,6 +35,7 @@ mod nodes;
 mod pvh;
 mod settings;
 mod userdata;
+mod zone;
 
 use std::io;
 use std::path::PathBuf;

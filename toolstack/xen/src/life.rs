@@ -13,7 +13,8 @@ use xt_config::DomainSpec;
 use xt_config::disk::{DiskFormat, DiskSpec};
 use xt_config::libxl::DomainConfig;
 use xt_config::vdev::Vdev;
-use xt_config::vif::VifSpec;
+use xt_config::vif::{NicType, VifSpec};
+use xt_config::DomainType;
 use xt_devices::{Defaults, DeviceRef, Mode};
 use xt_host::{
     AttachedDisk, AttachedNic, CpuSet, Credit2Change, DeviceName, HostError, Result, Trigger,
@@ -23,7 +24,7 @@ use xt_xenstore::perms::Perm;
 
 use crate::build::SLACK_KIB;
 use crate::create::{lock_names, named};
-use crate::{XenHost, failed, hotplug, nodes, store, userdata};
+use crate::{XenHost, failed, hotplug, hvm, nodes, store, userdata};
 
 /// Pages to KiB.
 pub(crate) const PAGE_KIB: u64 = 4;
@@ -90,6 +91,10 @@ impl XenHost {
                 .set_max_memory(domid, kib + SLACK_KIB)
                 .map_err(refused("Xen refuses the limit"))?;
         }
+        // The graphics card's memory is part of what is asked for, and no RAM.
+        let video = store(client.read_text(&format!("{dir}/videoram")))?;
+        let video: u64 = video.and_then(|text| text.parse().ok()).unwrap_or(0);
+        let kib = kib.saturating_sub(video);
         if info.flags & XEN_DOMINF_hvm_guest != 0 {
             self.control
                 .set_pod_target(domid, kib / PAGE_KIB)
@@ -216,6 +221,12 @@ impl XenHost {
 
     pub(crate) fn attach_nic(&self, domid: DomId, nic: &VifSpec) -> Result<AttachedNic> {
         let guest = self.guest(domid)?;
+        let mut nic = nic.clone();
+        if guest.kind == DomainType::Hvm {
+            // A card that comes later is a paravirtual one, as libxl has it.
+            nic.nic_type.get_or_insert(NicType::Vif);
+        }
+        let nic = &nic;
         let mut client = self.client();
         let made = xt_devices::nic_nodes(&mut client, guest, nic, &Defaults::default());
         let made = made.map_err(hotplug::refused)?;
@@ -275,9 +286,13 @@ impl XenHost {
         vdev: &str,
         target: Option<&str>,
     ) -> Result<()> {
-        self.domain_there(domid)?;
+        let guest = self.guest(domid)?;
         let device = DeviceRef::vbd(domid, disk_number(vdev)?);
         let mut client = self.client();
+        if guest.kind == DomainType::Hvm {
+            xt_devices::medium::check_drive(&mut client, &device).map_err(hotplug::refused)?;
+            hvm::create::change_medium(domid, device.devid, target)?;
+        }
         match target {
             Some(target) => {
                 xt_devices::medium::cd_insert(&mut client, &device, DiskFormat::Raw, target)

@@ -181,6 +181,11 @@ pub(crate) fn rename(dir: &Path, domid: DomId, old: Uuid, new: Uuid) -> io::Resu
     Ok(())
 }
 
+/// Whether this toolstack made the domain.
+pub(crate) fn is_ours(dir: &Path, domid: DomId, uuid: Uuid) -> bool {
+    path(dir, domid, uuid, SPEC).exists()
+}
+
 /// Removes all of a domain's files.
 pub(crate) fn forget(dir: &Path, domid: DomId, uuid: Uuid) -> io::Result<()> {
     let start = format!("userdata-d.{}.{uuid}.", domid.0);

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use xt_config::effect::Target;
-use xt_config::libxl::{Bitmap, DomainConfig};
+use xt_config::libxl::{Bitmap, DomainConfig, KindInfo};
 use xt_config::{ConfigErrors, Diagnostic, Document, DomainSpec};
 use xt_host::{Host, HostError, HostKind};
 
@@ -152,12 +152,19 @@ fn parse(
         HostKind::Kvm => (Target::Kvm, &xenner::config::IDLE),
         HostKind::Xen => (Target::of(&document), &[]),
     };
-    let keys = xt_config::keys::SPEC_KEYS.iter().copied();
+    let hvm = match target {
+        Target::XenHvm => xt_config::HVM_KEYS,
+        _ => &[],
+    };
+    let keys = xt_config::keys::SPEC_KEYS.iter().chain(hvm).copied();
     let acted_on: Vec<&str> = keys.filter(|key| !idle.contains(key)).collect();
     let checked = DomainSpec::for_target(&document, &acted_on, target).map_err(refused)?;
     let mut spec = checked.value;
     // Both must tell of the same domain.
     spec.uuid = spec.uuid.or(libxl.value.c_info.uuid);
+    if let (Some(hvm), Some(KindInfo::Hvm(info))) = (&mut spec.hvm, &libxl.value.b_info.kind) {
+        hvm.info = (**info).clone();
+    }
     let mut source = text.to_owned();
     for setting in settings {
         if !source.is_empty() && !source.ends_with('\n') {
