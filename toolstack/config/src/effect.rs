@@ -328,7 +328,10 @@ mod tests {
             for key in acted_on(target) {
                 let hvm = target == Target::XenHvm && crate::HVM_KEYS.contains(&key);
                 let mut common = keys::SPEC_KEYS.iter().chain(keys::LIBXL_KEYS);
-                assert!(hvm || common.any(|known| *known == key), "{key} for {target}");
+                assert!(
+                    hvm || common.any(|known| *known == key),
+                    "{key} for {target}"
+                );
             }
         }
     }

@@ -10,11 +10,11 @@ use xen_sys::domctl::{
 };
 use xen_sys::hvm::HVM_PARAM_ACPI_S_STATE;
 use xt_config::DomainSpec;
+use xt_config::DomainType;
 use xt_config::disk::{DiskFormat, DiskSpec};
 use xt_config::libxl::DomainConfig;
 use xt_config::vdev::Vdev;
 use xt_config::vif::{NicType, VifSpec};
-use xt_config::DomainType;
 use xt_devices::{Defaults, DeviceRef, Mode};
 use xt_host::{
     AttachedDisk, AttachedNic, CpuSet, Credit2Change, DeviceName, HostError, Result, Trigger,

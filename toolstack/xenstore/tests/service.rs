@@ -125,7 +125,11 @@ fn a_client_reads_writes_lists_and_sets_permissions() {
         .iter()
         .map(|&path| path.into())
         .collect();
-    let values = [Some("1".to_owned()), None].repeat(100);
+    let values: Vec<Option<String>> = [Some("1".to_owned()), None]
+        .into_iter()
+        .cycle()
+        .take(200)
+        .collect();
     assert_eq!(client.read_texts(&paths).unwrap(), values);
     assert_eq!(client.read_texts(&[]).unwrap(), []);
     assert_eq!(client.directory("/a").unwrap(), ["b", "bin"]);

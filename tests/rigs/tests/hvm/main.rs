@@ -26,7 +26,7 @@ fn our_firmware_starts_linux_for_xl_and_refuses_what_is_no_bios() {
         .run_domain(&refused, LIMIT)
         .expect("the rig answers");
     assert_eq!(ended.reason, Some(3), "{}", ended.xl);
-    let mut awaits = |dom0: &mut Dom0, pattern: &str| {
+    let awaits = |dom0: &mut Dom0, pattern: &str| {
         let pattern = Regex::new(pattern).expect("a pattern");
         let console = dom0.rig.shell.console();
         console
