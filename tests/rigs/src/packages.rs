@@ -6,6 +6,7 @@
 //! network; what the archive has replaced meanwhile is used when nothing newer
 //! can be had.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, IsTerminal};
@@ -199,8 +200,12 @@ impl Cache {
 
     /// A package by its exact name, fetched if its newest version is not there.
     pub fn package(&self, name: &str) -> Result<Package> {
+        self.package_of(name, apt_version(name))
+    }
+
+    /// The same, where apt has been asked for its version.
+    fn package_of(&self, name: &str, mut version: Option<String>) -> Result<Package> {
         let _lock = self.lock()?;
-        let mut version = apt_version(name);
         if version.is_none() && !self.offline && update_lists() {
             version = apt_version(name);
         }
@@ -225,9 +230,13 @@ impl Cache {
             })
     }
 
-    /// Several packages by their exact names.
+    /// Several packages by their exact names. apt, which reads its whole lists each time, is asked once.
     pub fn packages(&self, names: &[&str]) -> Result<Vec<Package>> {
-        names.iter().map(|name| self.package(name)).collect()
+        let mut versions = apt_versions(names);
+        names
+            .iter()
+            .map(|name| self.package_of(name, versions.remove(*name)))
+            .collect()
     }
 
     fn unpacked(&self, name: &str, version: &str) -> Option<Package> {
@@ -371,13 +380,13 @@ fn update_lists() -> bool {
     ok && first
 }
 
-fn apt_cache(verb: &str, package: &str) -> Option<String> {
+fn apt_cache(verb: &str, packages: &[&str]) -> Option<String> {
     let mut command = Command::new("apt-cache");
     command.env("LC_ALL", "C").arg(verb);
     if verb == "show" {
         command.arg("--no-all-versions");
     }
-    let output = command.arg(package).output().ok()?;
+    let output = command.args(packages).output().ok()?;
     output
         .status
         .success()
@@ -386,14 +395,28 @@ fn apt_cache(verb: &str, package: &str) -> Option<String> {
 
 /// The version apt would install.
 fn apt_version(package: &str) -> Option<String> {
-    apt_cache("show", package)?
-        .lines()
-        .find_map(|line| line.strip_prefix("Version: "))
-        .map(str::to_owned)
+    apt_versions(&[package]).remove(package)
+}
+
+/// The same of several, by name.
+fn apt_versions(packages: &[&str]) -> BTreeMap<String, String> {
+    versions(&apt_cache("show", packages).unwrap_or_default())
+}
+
+/// Of each paragraph `Package:` and `Version:`.
+fn versions(text: &str) -> BTreeMap<String, String> {
+    let paragraphs = text.split("\n\n").filter_map(|paragraph| {
+        let field = |name| {
+            let line = paragraph.lines().find_map(|line| line.strip_prefix(name));
+            line.map(str::to_owned)
+        };
+        Some((field("Package: ")?, field("Version: ")?))
+    });
+    paragraphs.collect()
 }
 
 fn apt_depends(package: &str) -> Vec<String> {
-    apt_cache("depends", package)
+    apt_cache("depends", &[package])
         .unwrap_or_default()
         .lines()
         .filter_map(|line| line.trim().strip_prefix("Depends: "))
@@ -503,6 +526,14 @@ pub(crate) fn run(command: &mut Command) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_are_read_by_name() {
+        let text = "Package: a\nInstalled-Size: 1\nVersion: 1.0-1\n\nPackage: b\nVersion: 2:3\nDescription: x\n\n";
+        let versions = versions(text);
+        let wanted = [("a", "1.0-1"), ("b", "2:3")];
+        assert!(versions.iter().map(|(name, v)| (&**name, &**v)).eq(wanted));
+    }
 
     #[test]
     fn kernel_names_are_told_apart() {

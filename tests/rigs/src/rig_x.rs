@@ -226,6 +226,9 @@ fn tool_packages(cache: &Cache) -> Result<Vec<Package>> {
         "libtinfo6",
         "libgcc-s1",
         "zlib1g",
+        "strace",
+        "libunwind8",
+        "liblzma5",
     ])
 }
 
@@ -255,6 +258,9 @@ fn xen_tools(fs: &mut Initramfs, packages: &[Package]) -> Result<()> {
         let path = format!("usr/bin/xenstore-{program}");
         fs.program(&find(packages, &path)?, &format!("/{path}"), packages)?;
     }
+    // For tests that kill a program at a system call.
+    let strace = find(packages, "usr/bin/strace")?;
+    fs.program(&strace, "/usr/bin/strace", packages)?;
     // pthread_cancel loads it at run time: no DT_NEEDED says so.
     let libgcc = find(packages, "lib/x86_64-linux-gnu/libgcc_s.so.1")
         .or_else(|_| find(packages, "usr/lib/x86_64-linux-gnu/libgcc_s.so.1"))?;

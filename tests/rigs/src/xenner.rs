@@ -22,27 +22,70 @@ fn build_program(name: &str, variable: &str) -> Result<PathBuf> {
     if let Some(program) = std::env::var_os(variable) {
         return Ok(program.into());
     }
-    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = cargo();
     cargo
         .args(["build", "--release", "--locked", "--quiet", "--package"])
-        .arg(name)
-        .current_dir(&top);
+        .arg(name);
+    finish(
+        cargo,
+        format!("Set {variable} to a built {name} to do without"),
+    )?;
+    Ok(target_dir().join("release").join(name))
+}
+
+fn top() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| top().join("target"), PathBuf::from)
+}
+
+fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(top());
+    cargo
+}
+
+/// Waits for a build.
+fn finish(mut cargo: Command, advice: String) -> Result<()> {
     let status = cargo.status().map_err(|source| Error::Start {
         program: "cargo".into(),
         source,
-        advice: format!("Set {variable} to a built {name} to do without"),
+        advice,
     })?;
-    if !status.success() {
-        return Err(Error::Program {
+    match status.success() {
+        true => Ok(()),
+        false => Err(Error::Program {
             program: format!("{cargo:?}"),
             status,
             output: "see above".into(),
-        });
+        }),
     }
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| top.join("target"), PathBuf::from);
-    Ok(target.join("release").join(name))
+}
+
+/// Builds a small PV kernel of `tests/guests`, and says where it is.
+pub fn build_guest(name: &str) -> Result<PathBuf> {
+    let target = "x86_64-unknown-none";
+    let mut cargo = cargo();
+    cargo
+        .args(["build", "--release", "--locked", "--quiet"])
+        .args([
+            "--package",
+            "xenner-guests",
+            "--bin",
+            name,
+            "--target",
+            target,
+        ])
+        // Flags for the host must not reach the bare target.
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    finish(
+        cargo,
+        format!("It needs the target: rustup target add {target}"),
+    )?;
+    Ok(target_dir().join(target).join("release").join(name))
 }
 
 /// A guest for `xenner run`.

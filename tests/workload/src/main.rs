@@ -4,12 +4,13 @@
 //! As process 1 it mounts what programs expect, does what the kernel's command
 //! line says ([`init`]) and ends the machine. Otherwise its first argument is
 //! `checks` (see [`runner`]), `bench` (`bench`), `devices` ([`devices`]), `peer`
-//! ([`devices::peer`]), `compute` ([`compute`]), `durable` ([`durable`]) or one that a
-//! check runs itself with ([`process::child`]).
+//! ([`devices::peer`]), `compute` ([`compute`]), `durable` ([`durable`]), `cost`
+//! ([`cost`]) or one that a check runs itself with ([`process::child`]).
 
 mod bench;
 mod compat;
 mod compute;
+mod cost;
 mod cpu;
 mod devices;
 mod durable;
@@ -63,11 +64,13 @@ fn main() -> ExitCode {
         Some("devices") => devices::main(&arguments[1..]),
         Some("peer") if arguments.len() == 2 => devices::peer::main(&arguments[1]),
         Some("compute") => compute::main(),
+        Some("cost") => cost::main(&arguments[1..]),
         Some("durable") => durable::main(&arguments[1..]),
         Some("child") => process::child(&arguments[1..]),
         _ => {
             eprintln!(
                 "Usage: workload checks [NAME...] | bench | compute | peer ADDRESS:PORT | durable ... |\n       \
+                 cost NAME COMMAND... |\n       \
                  devices [disk=DEVICE] [nic=IF,ADDRESS/PREFIX,PEER:PORT] [peer=ADDRESS:PORT]"
             );
             ExitCode::from(2)

@@ -1,10 +1,11 @@
-//! `cargo xtask bench`: three tables.
+//! `cargo xtask bench`: four tables.
 //!
 //! What a guest's system calls cost, where nothing, Xen and xenner lie between
 //! it and the machine: the clock counts instructions, so the figures repeat from
 //! run to run, however busy the host. By the same clock, what a guest's disk and
-//! network card cost, by who serves them ([`devices`]). And what a guest costs on
-//! this machine's own KVM ([`local`]).
+//! network card cost, by who serves them ([`devices`]), and what `xl` and `xt` cost on
+//! a Xen host ([`toolstack`]). And what a guest costs on this machine's own KVM
+//! ([`local`]).
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -21,6 +22,7 @@ use crate::HOST_PACKAGES;
 
 mod devices;
 mod local;
+mod toolstack;
 
 /// A benchmark of minutes: one emulated CPU, each instruction counted.
 const LIMIT: Duration = Duration::from_secs(1500);
@@ -71,8 +73,11 @@ pub struct Arguments {
     /// xen_blkfront.max_indirect_segments=256
     #[arg(long, value_name = "WORDS", default_value = "")]
     append: String,
-    /// Only what is measured on this machine's own KVM
+    /// Only `xl` and `xt` on a Xen host
     #[arg(long, conflicts_with_all = ["places", "devices"])]
+    toolstack: bool,
+    /// Only what is measured on this machine's own KVM
+    #[arg(long, conflicts_with_all = ["places", "devices", "toolstack"])]
     local: bool,
     /// Guests booted on this machine's KVM
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
@@ -101,32 +106,37 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
 struct Results {
     calls: Vec<(Place, Figures)>,
     devices: devices::Columns,
+    toolstack: Option<Figures>,
     local: Option<Result<Vec<local::Row>, rig_l::Skipped>>,
 }
 
 impl Results {
     fn measure(arguments: &Arguments, kernel: &KernelFiles) -> Result<Self> {
         let (mut calls, mut columns) = (Vec::new(), Vec::new());
-        if !arguments.local {
+        // Which were asked for; none: all.
+        let (places, devices) = (arguments.places.is_some(), arguments.devices.is_some());
+        let (toolstack, local) = (arguments.toolstack, arguments.local);
+        let all = !(places || devices || toolstack || local);
+        if !local {
             packages::install(HOST_PACKAGES)?;
         }
-        if !arguments.local && arguments.devices.is_none() {
+        if all || places {
             let places = arguments.places.as_deref();
             calls = measure(kernel, places.unwrap_or(Place::value_variants()))?;
         }
-        if !arguments.local && arguments.places.is_none() {
+        if all || devices {
             let servers = arguments.devices.as_deref();
             let servers = servers.unwrap_or(devices::Server::value_variants());
             columns = devices::measure(kernel, servers, &arguments.append)?;
         }
-        let local = match arguments.devices {
-            None => Some(local::measure(kernel, arguments.rounds)?),
-            Some(_) => None,
-        };
+        let toolstack = (all || toolstack).then(|| toolstack::measure(kernel));
+        // The figures of places have always come with those of this machine.
+        let local = (all || places || local).then(|| local::measure(kernel, arguments.rounds));
         Ok(Self {
             calls,
             devices: columns,
-            local,
+            toolstack: toolstack.transpose()?,
+            local: local.transpose()?,
         })
     }
 
@@ -141,6 +151,7 @@ impl Results {
             "unit": "instructions per operation",
             "places": places,
             "devices": devices::json(&self.devices),
+            "toolstack": self.toolstack,
             "local": self.local.as_ref().map(local::json),
         })
     }
@@ -152,6 +163,9 @@ impl Results {
         }
         if !self.devices.is_empty() {
             tables.push(devices::table(release, &self.devices));
+        }
+        if let Some(figures) = &self.toolstack {
+            tables.push(toolstack::table(release, figures));
         }
         if let Some(local) = &self.local {
             tables.push(local::table(release, local));

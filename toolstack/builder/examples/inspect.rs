@@ -6,12 +6,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use xen_sys::addr::{Mfn, PAGE_SIZE, Pfn};
-use xt_builder::memory::check_range;
+use xen_sys::addr::Mfn;
 use xt_builder::notes::Features;
 use xt_builder::{
-    BuildError, ElfImage, GuestMemory, KernelImage, MemoryError, PayloadCache, PvKernel, PvSpec,
-    XenNotes, image,
+    BuildError, ElfImage, KernelImage, OwnMemory, PayloadCache, PvKernel, PvSpec, XenNotes, image,
 };
 
 fn main() -> ExitCode {
@@ -73,36 +71,11 @@ fn inspect(
         ..PvSpec::new(Mfn(0))
     };
     let kernel = PvKernel::new(&elf)?;
-    let mut memory = Contiguous(vec![0; (memory_mib as usize) << 20]);
+    let mut memory = OwnMemory::new(memory_mib << 8);
     let start = Instant::now();
     let image = kernel.build(&mut memory, &spec)?;
     println!("{}built in {:?}", image.describe(), start.elapsed());
     Ok(())
-}
-
-/// Memory whose frames are in order, from 0 on.
-struct Contiguous(Vec<u8>);
-
-impl GuestMemory for Contiguous {
-    fn nr_pages(&self) -> u64 {
-        (self.0.len() / PAGE_SIZE) as u64
-    }
-
-    fn mfn(&self, pfn: Pfn) -> Mfn {
-        Mfn(pfn.0)
-    }
-
-    fn write(&mut self, pfn: Pfn, offset: u64, bytes: &[u8]) -> Result<(), MemoryError> {
-        let at = check_range(self.nr_pages(), pfn, offset, bytes.len())? as usize;
-        self.0[at..at + bytes.len()].copy_from_slice(bytes);
-        Ok(())
-    }
-
-    fn read(&self, pfn: Pfn, offset: u64, bytes: &mut [u8]) -> Result<(), MemoryError> {
-        let at = check_range(self.nr_pages(), pfn, offset, bytes.len())? as usize;
-        bytes.copy_from_slice(&self.0[at..at + bytes.len()]);
-        Ok(())
-    }
 }
 
 fn print_notes(notes: &XenNotes) {

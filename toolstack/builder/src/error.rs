@@ -181,6 +181,14 @@ pub enum BuildError {
         /// Position of the byte.
         at: usize,
     },
+    /// What was named as the firmware of HVM domains cannot be it.
+    #[error(
+        "This is no firmware that Xen can start: {what}. Name an hvmloader, or leave the firmware out."
+    )]
+    NotFirmware {
+        /// What is wrong with it.
+        what: String,
+    },
     /// The image could not be read from a file.
     #[error("Cannot read {}", path.display())]
     Read {
@@ -204,7 +212,7 @@ impl BuildError {
     pub fn kind(&self) -> ErrorKind {
         use BuildError::*;
         match self {
-            UnknownFormat { .. } | Read { .. } => ErrorKind::NotAKernel,
+            UnknownFormat { .. } | NotFirmware { .. } | Read { .. } => ErrorKind::NotAKernel,
             OldBootProtocol { .. } | UnsupportedCodec { .. } | MissingFeature { .. } => {
                 ErrorKind::Unsupported
             }

@@ -19,6 +19,7 @@
 pub mod cache;
 pub mod elf;
 pub mod error;
+pub mod hvm;
 pub mod image;
 pub mod memory;
 pub mod notes;
@@ -31,8 +32,9 @@ mod testing;
 pub use cache::PayloadCache;
 pub use elf::ElfImage;
 pub use error::{BuildError, ErrorKind};
+pub use hvm::{HvmImage, HvmLoader, HvmSpec};
 pub use image::KernelImage;
-pub use memory::{GuestMemory, MemoryError};
+pub use memory::{GuestMemory, MemoryError, OwnMemory};
 pub use notes::XenNotes;
 pub use pv::{PvImage, PvKernel, PvSpec};
 pub use pvh::{PvhImage, PvhKernel, PvhSpec};

@@ -45,6 +45,44 @@ pub trait GuestMemory {
     fn read(&self, pfn: Pfn, offset: u64, bytes: &mut [u8]) -> Result<(), MemoryError>;
 }
 
+/// Memory of this process, whose frames are its pages in order: to look at what would be built.
+#[derive(Clone, Debug)]
+pub struct OwnMemory(Vec<u8>);
+
+impl OwnMemory {
+    /// So many pages, all zero.
+    pub fn new(nr_pages: u64) -> Self {
+        Self(vec![0; nr_pages as usize * PAGE])
+    }
+
+    /// All of it.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl GuestMemory for OwnMemory {
+    fn nr_pages(&self) -> u64 {
+        (self.0.len() / PAGE) as u64
+    }
+
+    fn mfn(&self, pfn: Pfn) -> Mfn {
+        Mfn(pfn.0)
+    }
+
+    fn write(&mut self, pfn: Pfn, offset: u64, bytes: &[u8]) -> Result<(), MemoryError> {
+        let at = check_range(self.nr_pages(), pfn, offset, bytes.len())? as usize;
+        self.0[at..at + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn read(&self, pfn: Pfn, offset: u64, bytes: &mut [u8]) -> Result<(), MemoryError> {
+        let at = check_range(self.nr_pages(), pfn, offset, bytes.len())? as usize;
+        bytes.copy_from_slice(&self.0[at..at + bytes.len()]);
+        Ok(())
+    }
+}
+
 /// An access to guest memory that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum MemoryError {

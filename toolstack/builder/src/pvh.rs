@@ -201,33 +201,11 @@ fn start_info(spec: &PvhSpec<'_>, info: u64, initrd: u64) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use xen_sys::addr::Mfn;
     use zerocopy::FromBytes;
 
     use super::*;
-    use crate::memory::{MemoryError, check_range};
+    use crate::memory::OwnMemory;
     use crate::testing::ElfMaker;
-
-    struct Memory(Vec<u8>);
-
-    impl GuestMemory for Memory {
-        fn nr_pages(&self) -> u64 {
-            (self.0.len() / PAGE) as u64
-        }
-        fn mfn(&self, pfn: Pfn) -> Mfn {
-            Mfn(pfn.0)
-        }
-        fn write(&mut self, pfn: Pfn, offset: u64, bytes: &[u8]) -> Result<(), MemoryError> {
-            let at = check_range(self.nr_pages(), pfn, offset, bytes.len())? as usize;
-            self.0[at..at + bytes.len()].copy_from_slice(bytes);
-            Ok(())
-        }
-        fn read(&self, pfn: Pfn, offset: u64, bytes: &mut [u8]) -> Result<(), MemoryError> {
-            let at = check_range(self.nr_pages(), pfn, offset, bytes.len())? as usize;
-            bytes.copy_from_slice(&self.0[at..at + bytes.len()]);
-            Ok(())
-        }
-    }
 
     /// A kernel of a page at 1 MiB with its entry 16 bytes in.
     fn kernel() -> Vec<u8> {
@@ -255,11 +233,11 @@ mod tests {
             memmap: &memmap,
             features: 0,
         };
-        let mut memory = Memory(vec![0; 2 << 20]);
+        let mut memory = OwnMemory::new(0x200);
         let image = kernel.build(&mut memory, &spec).unwrap();
         assert_eq!((image.entry, image.start_info), (0x10_0010, 0x10_2000));
         assert_eq!(image.end, Pfn(0x105));
-        let at = |at: u64| &memory.0[at as usize..];
+        let at = |at: u64| &memory.bytes()[at as usize..];
         let (info, _) = HvmStartInfo::read_from_prefix(at(0x10_2000)).unwrap();
         assert_eq!((info.magic, info.version), (0x336e_c578, 1));
         assert_eq!(info.rsdp_paddr, 0xfc00_8000);
@@ -279,13 +257,9 @@ mod tests {
             initrd: Some(&[0; 1 << 20]),
             ..Default::default()
         };
-        let error = kernel
-            .build(&mut Memory(vec![0; 0x10_4000]), &spec)
-            .unwrap_err();
+        let error = kernel.build(&mut OwnMemory::new(0x104), &spec).unwrap_err();
         assert!(error.to_string().starts_with("The initrd"), "{error}");
-        let error = kernel
-            .build(&mut Memory(vec![0; 0x1000]), &spec)
-            .unwrap_err();
+        let error = kernel.build(&mut OwnMemory::new(1), &spec).unwrap_err();
         assert!(error.to_string().starts_with("The kernel"), "{error}");
     }
 

@@ -69,8 +69,6 @@ pub enum Effect {
 
 use Effect::{ActedOn as Act, NoEffect as No, Refused as Ref};
 
-/// Until HVM domains can be built `type` refuses them.
-const HVM: Effect = LATER;
 const LATER: Effect = No("not done yet");
 const DEPRECATED: Effect = No("xl takes no notice of it either");
 const ARM_ONLY: Effect = No("it is for ARM");
@@ -80,6 +78,9 @@ const PV_ONLY: Effect = No("only PV domains have that");
 const XEN_ONLY: Effect = No("it is for Xen's own mechanisms, and there is no Xen here");
 const NO_SHADOW: Effect = No("PV domains have page tables of their own");
 const NO_DM: Effect = No("there is no device model");
+const NO_GIVING: Effect = Ref("devices of the host cannot be given to a domain yet");
+const NO_LOADER: Effect = No("the firmware boots HVM domains");
+const NO_CPUID: Effect = No("the processor's own word counts: take it away with cpuid");
 const NO_PASS: Effect = No("devices of the host cannot be given to a guest");
 const LINUX_CPUS: Effect = No("vCPUs are threads: use taskset(1) or a control group");
 const LINUX_LIMIT: Effect = No("guest and back ends are one process: there is no table to limit");
@@ -91,61 +92,60 @@ const ROWS: &[(&str, [Effect; 4])] = &[
     (
         "name uuid kernel ramdisk cmdline root extra memory maxmem vcpus maxvcpus cpuid \
          on_poweroff on_reboot on_crash on_watchdog disk vif",
-        [Act, Act, HVM, Act],
+        [Act, Act, Act, Act],
     ),
-    (
-        "type builder",
-        [Act, Act, Ref("HVM domains cannot be built yet"), Act],
-    ),
+    ("type builder", [Act, Act, Act, Act]),
     (
         "on_soft_reset",
-        [Act, Act, HVM, No("a guest cannot ask for one here")],
+        [Act, Act, Act, No("a guest cannot ask for one here")],
     ),
     (
         "max_grant_frames max_maptrack_frames max_grant_version max_event_channels",
-        [Act, Act, HVM, LINUX_LIMIT],
+        [Act, Act, Act, LINUX_LIMIT],
     ),
-    ("pool cpus cpus_soft", [LATER, LATER, HVM, LINUX_CPUS]),
-    ("cpu_weight cap", [LATER, LATER, HVM, LINUX_CPUS]),
-    ("period extratime", [LATER, LATER, HVM, LINUX_CPUS]),
+    ("pool", [LATER, LATER, LATER, LINUX_CPUS]),
+    ("cpus cpus_soft cpu_weight cap", [Act, Act, Act, LINUX_CPUS]),
+    ("period extratime", [LATER, LATER, LATER, LINUX_CPUS]),
     ("slice latency", [SEDF, SEDF, SEDF, SEDF]),
-    ("vnuma", [LATER, LATER, HVM, LATER]),
+    ("vnuma", [LATER, LATER, LATER, LATER]),
     (
         "seclabel init_seclabel device_model_stubdomain_seclabel",
-        [LATER, LATER, HVM, NO_XSM],
+        [LATER, LATER, LATER, NO_XSM],
     ),
-    ("driver_domain", [LATER, LATER, HVM, XEN_ONLY]),
-    ("nomigrate", [LATER, LATER, HVM, LATER]),
+    ("driver_domain", [LATER, LATER, LATER, XEN_ONLY]),
+    ("nomigrate", [LATER, LATER, LATER, LATER]),
+    ("pci", [LATER, LATER, NO_GIVING, NO_PASS]),
     (
-        "passthrough pci pci_permissive pci_msitranslate pci_seize pci_power_mgmt ioports iomem \
-         irqs",
-        [LATER, LATER, HVM, NO_PASS],
+        "passthrough pci_permissive pci_msitranslate pci_seize pci_power_mgmt ioports iomem irqs",
+        [LATER, LATER, LATER, NO_PASS],
     ),
     ("e820_host", [LATER, PV_ONLY, PV_ONLY, NO_PASS]),
     ("dtdev", [ARM_ONLY, ARM_ONLY, ARM_ONLY, ARM_ONLY]),
+    ("gfx_passthru", [HVM_ONLY, HVM_ONLY, NO_GIVING, HVM_ONLY]),
     (
-        "gfx_passthru rdm rdm_mem_boundary",
-        [HVM_ONLY, HVM_ONLY, HVM, HVM_ONLY],
+        "rdm rdm_mem_boundary",
+        [HVM_ONLY, HVM_ONLY, LATER, HVM_ONLY],
     ),
-    ("vpmu", [LATER, LATER, HVM, LATER]),
-    ("shadow_memory hap oos", [NO_SHADOW, LATER, HVM, NO_SHADOW]),
-    ("vmtrace_buf_kb", [HVM_ONLY, LATER, HVM, XEN_ONLY]),
+    ("vpmu", [LATER, LATER, LATER, LATER]),
+    ("shadow_memory hap oos", [NO_SHADOW, LATER, Act, NO_SHADOW]),
+    ("vmtrace_buf_kb", [HVM_ONLY, LATER, LATER, XEN_ONLY]),
     (
         "xenstore_feature_mask xenstore_quota",
-        [LATER, LATER, HVM, LATER],
+        [LATER, LATER, LATER, LATER],
     ),
     (
         "xend_suspend_evtchn_compat",
         [
             LATER,
             LATER,
-            HVM,
+            LATER,
             No("guests are asked to suspend through xenstore only"),
         ],
     ),
+    ("firmware", [LATER, LATER, Act, LATER]),
     (
-        "firmware bootloader bootloader_args bootloader_restrict bootloader_user",
-        [LATER, LATER, HVM, LATER],
+        "bootloader bootloader_args bootloader_restrict bootloader_user",
+        [LATER, LATER, NO_LOADER, LATER],
     ),
     (
         "pvshim pvshim_path pvshim_cmdline pvshim_extra",
@@ -153,57 +153,67 @@ const ROWS: &[(&str, [Effect; 4])] = &[
     ),
     (
         "channel p9 pvcalls vtpm vdispl vsnd",
-        [LATER, LATER, HVM, LATER],
+        [LATER, LATER, LATER, LATER],
     ),
-    ("virtio", [ARM_ONLY, LATER, HVM, LATER]),
+    ("virtio", [ARM_ONLY, LATER, LATER, LATER]),
+    ("vfb vkb", [LATER, LATER, LATER, LATER]),
     (
-        "vfb vkb vnc vnclisten vncdisplay vncpasswd vncunused",
-        [LATER, LATER, HVM, LATER],
+        "vnc vnclisten vncdisplay vncpasswd vncunused",
+        [LATER, LATER, Act, LATER],
     ),
     (
-        "sdl opengl display xauthority keymap",
-        [LATER, HVM_ONLY, HVM, NO_DM],
+        "sdl opengl display xauthority",
+        [LATER, HVM_ONLY, LATER, NO_DM],
     ),
-    ("usbctrl usbdev", [LATER, LATER, HVM, NO_PASS]),
+    ("keymap", [LATER, HVM_ONLY, Act, NO_DM]),
+    ("usbctrl usbdev", [LATER, LATER, LATER, NO_PASS]),
     (
         "vif2 device_model vncviewer",
         [DEPRECATED, DEPRECATED, DEPRECATED, DEPRECATED],
     ),
-    ("localtime rtc_timeoffset", [LATER, LATER, HVM, LATER]),
+    ("localtime rtc_timeoffset", [LATER, LATER, Act, LATER]),
     (
         "tsc_mode",
-        [LATER, LATER, HVM, No("the guest reads the TSC itself")],
+        [Act, Act, Act, No("the guest reads the TSC itself")],
     ),
     (
         "timer_mode",
         [
             Ref("PV domains have no emulated timers"),
             LATER,
-            HVM,
+            Act,
             Ref("PV domains have no emulated timers"),
         ],
     ),
-    ("acpi", [HVM_ONLY, LATER, HVM, HVM_ONLY]),
-    (
-        "nestedhvm altp2m altp2m_count",
-        [HVM_ONLY, LATER, HVM, HVM_ONLY],
-    ),
-    ("msr_relaxed", [LATER, LATER, HVM, XEN_ONLY]),
+    ("acpi", [HVM_ONLY, LATER, Act, HVM_ONLY]),
+    ("nestedhvm", [HVM_ONLY, LATER, Act, HVM_ONLY]),
+    ("altp2m altp2m_count", [HVM_ONLY, LATER, LATER, HVM_ONLY]),
+    ("msr_relaxed", [LATER, LATER, LATER, XEN_ONLY]),
     (
         "serial hdtype bios firmware_override bios_path_override boot usb usbversion usbdevice \
-         vkb_device soundhw acpi_s3 acpi_s4 acpi_laptop_slate acpi_firmware apic pae nx hpet \
-         vpt_align viridian xen_platform_pci altp2mhvm smbios smbios_firmware ms_vm_genid mca_caps \
-         vendor_device hvm_pirq xenpci_bar_uc mmio_hole vga videoram stdvga nographic spice \
-         spiceport spicetls_port spicehost spicedisable_ticketing spicepasswd spiceagent_mouse \
-         spicevdagent spice_clipboard_sharing spiceusbredirection spice_image_compression \
+         vkb_device soundhw acpi_s3 acpi_s4 acpi_firmware apic hpet vpt_align viridian \
+         xen_platform_pci smbios_firmware ms_vm_genid mca_caps vendor_device hvm_pirq mmio_hole \
+         vga videoram stdvga nographic",
+        [HVM_ONLY, HVM_ONLY, Act, HVM_ONLY],
+    ),
+    ("pae nx", [HVM_ONLY, HVM_ONLY, NO_CPUID, HVM_ONLY]),
+    (
+        "acpi_laptop_slate altp2mhvm smbios xenpci_bar_uc spice spiceport spicetls_port spicehost \
+         spicedisable_ticketing spicepasswd spiceagent_mouse spicevdagent \
+         spice_clipboard_sharing spiceusbredirection spice_image_compression \
          spice_streaming_video",
-        [HVM_ONLY, HVM_ONLY, HVM, HVM_ONLY],
+        [HVM_ONLY, HVM_ONLY, LATER, HVM_ONLY],
     ),
     (
         "device_model_version device_model_override device_model_user device_model_args \
-         device_model_args_pv device_model_args_hvm device_model_stubdomain_override dm_restrict \
-         stubdomain_kernel stubdomain_cmdline stubdomain_ramdisk stubdomain_memory",
-        [NO_DM, NO_DM, HVM, NO_DM],
+         device_model_args_hvm dm_restrict",
+        [NO_DM, NO_DM, Act, NO_DM],
+    ),
+    ("device_model_args_pv", [NO_DM, NO_DM, PV_ONLY, NO_DM]),
+    (
+        "device_model_stubdomain_override stubdomain_kernel stubdomain_cmdline stubdomain_ramdisk \
+         stubdomain_memory",
+        [NO_DM, NO_DM, LATER, NO_DM],
     ),
     (
         "device_tree llc_colors gic_version vuart sve nr_spis tee trap_unmapped_accesses arm_sci",
@@ -313,10 +323,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_acted_on_is_in_the_spec() {
+    fn what_is_acted_on_reaches_a_host() {
         for target in Target::ALL {
             for key in acted_on(target) {
-                assert!(keys::SPEC_KEYS.contains(&key), "{key} for {target}");
+                let hvm = target == Target::XenHvm && crate::HVM_KEYS.contains(&key);
+                let mut common = keys::SPEC_KEYS.iter().chain(keys::LIBXL_KEYS);
+                assert!(
+                    hvm || common.any(|known| *known == key),
+                    "{key} for {target}"
+                );
             }
         }
     }
@@ -336,12 +351,12 @@ mod tests {
             warnings[0].starts_with("f:3:1: Warning: pci has no effect for a domain on KVM: d")
         );
         assert!(warnings[1].starts_with("f:2:1: Warning: vnuma "));
-        let text = "type='hvm'\nvga='qxl'\nmemory=1";
+        let text = "type='hvm'\npci=['01:00.0']\nspice=1\nmemory=1";
         let target = Target::of(&parse(text, "f").unwrap());
         assert_eq!(target, Target::XenHvm);
         let errors = found(text, target);
         assert_eq!(errors.len(), 1, "{errors:#?}");
-        assert!(errors[0].starts_with("f:1:1: type cannot be for an HVM domain of Xen: HVM"));
+        assert!(errors[0].starts_with("f:2:1: pci cannot be for an HVM domain of Xen: devices"));
     }
 
     /// With `UPDATE_DOCS` set it writes the page.

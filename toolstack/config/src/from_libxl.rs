@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::cpuid::{BitChanges, CpuidLeaf, CpuidSpec, MsrChanges};
 use crate::diagnostic::{SpecError, quote};
 use crate::disk::DiskSpec;
+use crate::hvm_spec::HvmSpec;
 use crate::libxl::{
     ActionOnShutdown, Bitmap, CpuPolicy, DevId, Disk, DomainConfig, HvmInfo, KindInfo, MemKb, Nic,
     PvInfo, PvhInfo, Tuning, Type, Unset32,
@@ -69,6 +70,10 @@ impl TryFrom<&DomainConfig> for DomainSpec {
             },
             disks: disks?,
             vifs: config.nics.iter().map(VifSpec::from).collect(),
+            hvm: match &build.kind {
+                Some(KindInfo::Hvm(info)) => Some(Box::new(hvm(config, info))),
+                _ => None,
+            },
         })
     }
 }
@@ -87,13 +92,29 @@ impl From<&DomainSpec> for DomainConfig {
             DomainType::Pv => (Type::Pv, Some(KindInfo::Pv(PvInfo::default()))),
             DomainType::Pvh => (Type::Pvh, Some(KindInfo::Pvh(PvhInfo::default()))),
             DomainType::Hvm => {
+                let info = spec.hvm.as_deref().map(|hvm| hvm.info.clone());
                 let hvm = HvmInfo {
                     serial_list: spec.serial.clone(),
-                    ..HvmInfo::default()
+                    ..info.unwrap_or_default()
                 };
                 (Type::Hvm, Some(KindInfo::Hvm(Box::new(hvm))))
             }
         };
+        if let Some(hvm) = spec.hvm.as_deref() {
+            (create.hap, create.oos) = (hvm.hap, hvm.oos);
+            build.acpi = hvm.acpi;
+            build.apic = hvm.apic;
+            build.nested_hvm = hvm.nested_hvm;
+            build.localtime = hvm.localtime;
+            build.rtc_timeoffset = hvm.rtc_timeoffset.cast_unsigned();
+            build.video_memkb = hvm.video_memkb;
+            build.shadow_memkb = hvm.shadow_memkb;
+            build.timer_mode = hvm.timer_mode;
+            build.device_model = text(&hvm.device_model);
+            build.device_model_user.clone_from(&hvm.device_model_user);
+            build.extra_hvm.clone_from(&hvm.device_model_args);
+            build.dm_restrict = hvm.dm_restrict;
+        }
         build.max_vcpus = i32::try_from(spec.max_vcpus).unwrap_or(i32::MAX);
         build.avail_vcpus = Bitmap::below(spec.vcpus);
         build.target_memkb = MemKb(spec.memory_mib.saturating_mul(1024));
@@ -120,6 +141,27 @@ impl From<&DomainSpec> for DomainConfig {
         config.on_crash = libxl_action(spec.on.crash);
         config.on_soft_reset = libxl_action(spec.on.soft_reset);
         config
+    }
+}
+
+fn hvm(config: &DomainConfig, info: &HvmInfo) -> HvmSpec {
+    let (create, build) = (&config.c_info, &config.b_info);
+    HvmSpec {
+        info: info.clone(),
+        acpi: build.acpi,
+        apic: build.apic,
+        nested_hvm: build.nested_hvm,
+        hap: create.hap,
+        oos: create.oos,
+        localtime: build.localtime,
+        rtc_timeoffset: build.rtc_timeoffset.cast_signed(),
+        video_memkb: build.video_memkb,
+        shadow_memkb: build.shadow_memkb,
+        timer_mode: build.timer_mode,
+        device_model: path(&build.device_model),
+        device_model_user: build.device_model_user.clone(),
+        device_model_args: [&build.extra[..], &build.extra_hvm].concat(),
+        dm_restrict: build.dm_restrict,
     }
 }
 

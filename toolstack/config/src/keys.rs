@@ -99,6 +99,10 @@ pub const SPEC_KEYS: &[&str] = &[
     "vif",
 ];
 
+/// The keys that a [`DomainSpec`](crate::DomainSpec) has no place for, and that a host takes from
+/// libxl's form, [`DomainConfig`](crate::libxl::DomainConfig).
+pub const LIBXL_KEYS: &[&str] = &["cpus", "cpus_soft", "cpu_weight", "cap", "tsc_mode"];
+
 /// Every known key with its subject.
 pub fn known() -> impl Iterator<Item = (&'static str, &'static str)> {
     GROUPS

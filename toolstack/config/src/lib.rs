@@ -36,6 +36,7 @@ pub mod document;
 pub mod domain;
 pub mod effect;
 mod from_libxl;
+mod hvm_spec;
 pub mod keys;
 mod lexer;
 pub mod libxl;
@@ -47,4 +48,5 @@ pub mod vif;
 
 pub use diagnostic::{ConfigErrors, Diagnostic, Location, Severity, SpecError};
 pub use document::{Document, Located, Span, Value, parse, parse_with_overrides};
+pub use hvm_spec::{HVM_KEYS, HvmSpec};
 pub use spec::{Action, Checked, DomainSpec, DomainType, EventActions};

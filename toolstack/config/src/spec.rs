@@ -11,6 +11,7 @@ use crate::diagnostic::{ConfigErrors, Diagnostic, Severity, SpecError, quote};
 use crate::disk::{self, DiskSpec};
 use crate::document::{Document, Value};
 use crate::effect::Target;
+use crate::hvm_spec::{self, HvmSpec};
 use crate::keys;
 use crate::reader::Reader;
 use crate::vif::{self, VifSpec};
@@ -148,6 +149,9 @@ pub struct DomainSpec {
     pub disks: Vec<DiskSpec>,
     /// Network interfaces.
     pub vifs: Vec<VifSpec>,
+    /// What only HVM domains have; `None` for the other kinds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hvm: Option<Box<HvmSpec>>,
 }
 
 /// A value and what was odd on the way to it.
@@ -244,6 +248,7 @@ fn read(reader: &mut Reader<'_>, acted_on: &[&str]) -> Option<DomainSpec> {
         serial: serial(reader),
         disks: disks(reader),
         vifs: vifs(reader),
+        hvm: (domain_type == DomainType::Hvm).then(|| Box::new(hvm_spec::read(reader))),
         name: name?,
     })
 }

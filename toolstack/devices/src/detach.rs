@@ -107,6 +107,15 @@ fn remove_nodes(client: &mut Client, device: &DeviceRef, back: &str) -> Result<(
     })
 }
 
+/// Removes a device's nodes without waiting for anybody: its back end is known to be gone.
+///
+/// # Errors
+/// There is no such device, or xenstore's.
+pub fn forget(client: &mut Client, device: &DeviceRef) -> Result<(), DeviceError> {
+    let back = device.back_path(client)?;
+    Ok(remove_nodes(client, device, &back)?)
+}
+
 /// Removes what is left of all devices of a domain that is no more, without waiting for anybody.
 ///
 /// # Errors

@@ -37,6 +37,14 @@ pub fn cd_eject(client: &mut Client, device: &DeviceRef) -> Result<(), DeviceErr
     set_medium(client, device, String::new())
 }
 
+/// Checks that a device is a CD-ROM drive.
+///
+/// # Errors
+/// It is none, or xenstore's.
+pub fn check_drive(client: &mut Client, device: &DeviceRef) -> Result<(), DeviceError> {
+    drive(client, device).map(drop)
+}
+
 /// Makes the back end look at the size of what the disk is on, after that has changed: writes
 /// `params` again as it is.
 ///

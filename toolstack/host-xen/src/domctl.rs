@@ -134,7 +134,7 @@ pub struct Credit2 {
 }
 
 /// A domain's time stamp counter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tsc {
     /// 0 default, 1 always emulate, 2 never emulate.
     pub mode: u32,

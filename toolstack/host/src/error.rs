@@ -54,18 +54,6 @@ pub enum HostError {
     /// The host cannot be driven: rights, a device or a daemon is missing.
     #[error("{0}")]
     Unusable(String),
-    /// The hypervisor's interface is none that is known.
-    #[error(
-        "The hypervisor's {interface} interface has version {have:#x}, but {want} are known; use an xt made for this Xen"
-    )]
-    Version {
-        /// `domctl` or `sysctl`.
-        interface: &'static str,
-        /// The hypervisor's version.
-        have: u32,
-        /// The versions that would do.
-        want: String,
-    },
     /// Anything else.
     #[error("{what}")]
     Failed {

@@ -30,6 +30,8 @@ pub struct CreateOptions {
     pub uncommitted: bool,
     /// Text of the configuration the specification is from; hosts keep it where `xl` does.
     pub source: String,
+    /// The same configuration in libxl's terms, for what a specification has no place for.
+    pub libxl: DomainConfig,
 }
 
 /// Which console.
@@ -418,11 +420,18 @@ pub trait Host: Send + Sync {
         Ok((None, None))
     }
 
-    /// Replaces that: `xl config-update`. `source` is the text it is from.
+    /// Replaces that: `xl config-update`. `libxl` is the same in libxl's terms, `source` the text it is
+    /// from.
     ///
     /// # Errors
     /// See the trait.
-    fn set_configuration(&self, domid: DomId, spec: &DomainSpec, source: &str) -> Result<()>;
+    fn set_configuration(
+        &self,
+        domid: DomId,
+        spec: &DomainSpec,
+        libxl: &DomainConfig,
+        source: &str,
+    ) -> Result<()>;
 
     /// Keeps `data` with a domain, by the name of who keeps it, as libxl's `libxl_userdata_store`: it
     /// goes when the domain goes, whoever destroys it.

@@ -256,7 +256,13 @@ impl Host for KvmHost {
         Ok(Some(config))
     }
 
-    fn set_configuration(&self, _domid: DomId, _spec: &DomainSpec, _source: &str) -> Result<()> {
+    fn set_configuration(
+        &self,
+        _domid: DomId,
+        _spec: &DomainSpec,
+        _libxl: &DomainConfig,
+        _source: &str,
+    ) -> Result<()> {
         Err(not_here(
             "Changing the configuration of a running domain",
             "destroy it and create it again",

@@ -20,6 +20,8 @@ use xt_host::{HostError, Result};
 use xt_host_xen::Control;
 use zerocopy::{FromZeros, IntoBytes};
 
+use crate::hvm::build::{Firmware, Tables};
+use crate::hvm::{self, Hvm};
 use crate::memory::DomainMemory;
 use crate::{cpu, failed, pvh};
 
@@ -59,11 +61,25 @@ pub(crate) struct Files {
     kernel: Vec<u8>,
     pub initrd: Option<Vec<u8>>,
     cache: Option<PayloadCache>,
+    /// Of an HVM domain, instead of the others; the device model reads those.
+    firmware: Option<Firmware>,
 }
 
 impl Files {
     /// Reads them. `cache` is a directory for unpacked kernels.
-    pub(crate) fn read(spec: &DomainSpec, cache: Option<&Path>) -> Result<Self> {
+    pub(crate) fn read(
+        spec: &DomainSpec,
+        hvm: Option<Hvm<'_>>,
+        cache: Option<&Path>,
+    ) -> Result<Self> {
+        if let Some(Hvm { spec, plan }) = hvm {
+            return Ok(Self {
+                kernel: Vec::new(),
+                initrd: None,
+                cache: None,
+                firmware: Some(Firmware::read(spec, plan)?),
+            });
+        }
         let path = spec.kernel.as_deref();
         let path = path.ok_or_else(|| HostError::Config("No kernel is given.".into()))?;
         let read = |path: &Path| {
@@ -73,6 +89,7 @@ impl Files {
             kernel: read(path)?,
             initrd: spec.ramdisk.as_deref().map(read).transpose()?,
             cache: cache.map(PayloadCache::new),
+            firmware: None,
         })
     }
 
@@ -98,8 +115,9 @@ pub(crate) fn build(
     control: &Control,
     domid: DomId,
     spec: &DomainSpec,
+    hvm: Option<Hvm<'_>>,
     files: &Files,
-) -> Result<(Ports, Rings)> {
+) -> Result<(Ports, Rings, Tables)> {
     control
         .make_vcpus(domid, spec.max_vcpus)
         .map_err(failed("Cannot make the domain's virtual CPUs"))?;
@@ -116,16 +134,18 @@ pub(crate) fn build(
         console: port()?,
     };
     cpu::set_policy(control, domid, spec)?;
-    let built = match spec.domain_type {
-        DomainType::Pv => build_pv(control, domid, spec, files, ports),
-        DomainType::Pvh => pvh::build(control, domid, spec, files, ports),
-        DomainType::Hvm => Err(HostError::Config(
-            "HVM domains cannot be created on this host yet: set type=\"pvh\" or \"pv\".".into(),
-        )),
+    let mut tables = Tables::default();
+    let rings = match (hvm, &files.firmware) {
+        (Some(hvm), Some(firmware)) => {
+            let rings;
+            (rings, tables) = hvm::build::build(control, domid, spec, hvm, firmware, ports)?;
+            rings
+        }
+        _ if spec.domain_type == DomainType::Pvh => pvh::build(control, domid, spec, files, ports)?,
+        _ => build_pv(control, domid, spec, files, ports)?,
     };
-    let rings = built?;
     seed_grants(control, domid, rings)?;
-    Ok((ports, rings))
+    Ok((ports, rings, tables))
 }
 
 fn build_pv(

@@ -8,6 +8,7 @@ use std::io;
 use std::mem::offset_of;
 use std::path::Path;
 
+use nix::errno::Errno;
 use pv_ring::SharedPage;
 use xen_sys::DomId;
 use xen_sys::arch_x86::ArchSharedInfo;
@@ -50,6 +51,12 @@ impl XenHost {
             HostError::failed(format!("Cannot write the core file {path:?}"), source)
         })
     }
+}
+
+/// Xen's answers for a virtual CPU that has no registers yet, or is not there.
+fn is_absent(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::ENODATA | Errno::ESRCH))
 }
 
 struct Source<'a> {
@@ -110,8 +117,9 @@ impl<'a> Source<'a> {
     }
 
     /// The frames of a PV domain, by the list that it keeps for its toolstack: an array in its own
-    /// address space, or a page of frames of pages of frames of the list's pages. The domain may have written anything there: what is
-    /// not its own cannot be mapped and is left out.
+    /// address space, or a page of frames of pages of frames of the list's
+    /// pages. The domain may have written anything there: what is not its own cannot be mapped and is
+    /// left out.
     fn listed_frames(&self) -> io::Result<Vec<Frame>> {
         let mut shared = [0; PAGE_SIZE];
         self.map(&[self.info.shared_info_frame])?
@@ -189,12 +197,15 @@ impl DumpSource for Source<'_> {
     fn vcpu_contexts(&self) -> io::Result<Vec<Box<[u8; VCPU_CONTEXT_SIZE]>>> {
         let mut contexts = Vec::new();
         for vcpu in 0..self.info.max_vcpu_id.wrapping_add(1) {
-            // One that was never started has none.
-            if let Ok(context) = self.control.vcpu_context(self.info.domain, vcpu) {
-                let mut bytes = Box::new([0; VCPU_CONTEXT_SIZE]);
-                bytes.copy_from_slice(context.as_bytes());
-                contexts.push(bytes);
-            }
+            let context = match self.control.vcpu_context(self.info.domain, vcpu) {
+                Ok(context) => context,
+                // One that was never started has none.
+                Err(error) if is_absent(&error) => continue,
+                Err(error) => return Err(error),
+            };
+            let mut bytes = Box::new([0; VCPU_CONTEXT_SIZE]);
+            bytes.copy_from_slice(context.as_bytes());
+            contexts.push(bytes);
         }
         Ok(contexts)
     }

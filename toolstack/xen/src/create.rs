@@ -15,10 +15,12 @@ use xen_sys::sysctl::{
 use xt_config::{DomainSpec, DomainType};
 use xt_devices::{Defaults, Guest};
 use xt_host::{CreateOptions, HostError, Result};
+use xt_host_xen::control::Release;
 use xt_host_xen::domctl::NewDomain;
 use xt_xenstore::client::Client;
 
 use crate::build::{self, Files};
+use crate::hvm::{self, Hvm, Plan};
 use crate::journal::Entry;
 use crate::{XenHost, failed, hotplug, lock, nodes, store, userdata};
 
@@ -38,18 +40,25 @@ impl XenHost {
     ) -> Result<DomId> {
         let _held = lock::take(&self.dirs.creation)?;
         // Before anything is made: what is wrong with files is found here.
-        let files = Files::read(spec, self.dirs.kernels.as_deref())?;
+        let plan = spec.hvm.as_deref().map(|hvm| Plan::new(spec, hvm));
+        let plan = plan.transpose()?;
+        let hvm = spec.hvm.as_deref().zip(plan.as_ref());
+        let hvm = hvm.map(|(spec, plan)| Hvm { spec, plan });
+        if let Some(hvm) = hvm {
+            hvm::create::check(spec, hvm)?;
+        }
+        let files = Files::read(spec, hvm, self.dirs.kernels.as_deref())?;
         let physinfo = self
             .control
             .physinfo()
             .map_err(failed("Cannot ask Xen what it can do"))?;
         let uuid = spec.uuid.unwrap_or_else(Uuid::new_v4);
-        let new = new_domain(spec, uuid, &physinfo)?;
+        let new = new_domain(spec, uuid, &physinfo, self.control.release())?;
         // What cannot be cleared is no reason not to make another; whoever opened the host was told.
         let _ = self.clean_up();
 
         let (mut entry, domid) = self.reserve(spec, uuid, &new)?;
-        match self.fill(domid, uuid, spec, options, &files) {
+        match self.fill(domid, uuid, spec, hvm, options, &files) {
             Ok(()) if options.uncommitted => {
                 let held = self.uncommitted.lock();
                 *held.unwrap_or_else(PoisonError::into_inner) = Some(entry);
@@ -91,10 +100,14 @@ impl XenHost {
         }
         let unwritten = || failed("Cannot write the journal");
         let mut entry = Entry::begin(&self.dirs.journal, uuid, None).map_err(unwritten())?;
-        let domid = self
-            .control
-            .create_domain(new, None)
-            .map_err(failed("Xen does not make the domain"))?;
+        let created = self.control.create_domain(new, None);
+        let domid = match created.map_err(failed("Xen does not make the domain")) {
+            Ok(domid) => domid,
+            Err(error) => {
+                let _ = entry.done();
+                return Err(error);
+            }
+        };
         let noted = entry.set_domid(domid).map_err(unwritten());
         let made =
             noted.and_then(|()| store(nodes::make_domain(&mut client, domid, uuid, &spec.name)));
@@ -114,10 +127,12 @@ impl XenHost {
         domid: DomId,
         uuid: Uuid,
         spec: &DomainSpec,
+        hvm: Option<Hvm<'_>>,
         options: &CreateOptions,
         files: &Files,
     ) -> Result<()> {
-        let (ports, rings) = build::build(&self.control, domid, spec, files)?;
+        let (ports, rings, tables) = build::build(&self.control, domid, spec, hvm, files)?;
+        self.apply_settings(domid, &options.libxl)?;
         let mut client = self.client();
         store(nodes::describe(
             &mut client,
@@ -127,39 +142,29 @@ impl XenHost {
             ports,
             rings,
         ))?;
+        if let Some(Hvm { spec, plan }) = hvm {
+            let described = hvm::nodes::describe(&mut client, domid, uuid, spec, plan, &tables);
+            store(described)?;
+        }
         store(client.introduce(domid, rings.store, ports.store.0))?;
         let guest = Guest {
             domid,
             kind: spec.domain_type,
         };
-        let defaults = Defaults::default();
-        for disk in &spec.disks {
-            let nodes = xt_devices::disk_nodes(&mut client, guest, disk, &defaults);
-            hotplug::attach(&mut client, &nodes.map_err(hotplug::refused)?)?;
-        }
-        store(nodes::make_console(
-            &mut client,
-            domid,
-            ports.console.0,
-            rings.console,
-        ))?;
-        for nic in &spec.vifs {
-            let nodes = xt_devices::nic_nodes(&mut client, guest, nic, &defaults);
-            hotplug::attach(&mut client, &nodes.map_err(hotplug::refused)?)?;
+        let made = nodes::make_console(&mut client, domid, ports.console.0, rings.console);
+        store(made)?;
+        match hvm {
+            Some(hvm) => hvm::create::devices(&mut client, guest, spec, hvm)?,
+            None => devices(&mut client, guest, spec)?,
         }
         let macs = macs(&mut client, domid)?;
         drop(client);
-        userdata::keep_configuration(&self.dirs.userdata, domid, uuid, spec, &macs)
+        let dir = &self.dirs.userdata;
+        userdata::keep_configuration(dir, domid, uuid, spec, &options.libxl, &macs)
             .map_err(failed("Cannot keep the configuration"))?;
         if !options.source.is_empty() {
-            userdata::keep(
-                &self.dirs.userdata,
-                domid,
-                uuid,
-                userdata::XL,
-                options.source.as_bytes(),
-            )
-            .map_err(failed("Cannot keep the configuration"))?;
+            userdata::keep(dir, domid, uuid, userdata::XL, options.source.as_bytes())
+                .map_err(failed("Cannot keep the configuration"))?;
         }
         if !options.paused {
             self.control
@@ -168,6 +173,20 @@ impl XenHost {
         }
         Ok(())
     }
+}
+
+/// Disks, and then interfaces.
+fn devices(client: &mut Client, guest: Guest, spec: &DomainSpec) -> Result<()> {
+    let defaults = Defaults::default();
+    for disk in &spec.disks {
+        let nodes = xt_devices::disk_nodes(client, guest, disk, &defaults);
+        hotplug::attach(client, &nodes.map_err(hotplug::refused)?)?;
+    }
+    for nic in &spec.vifs {
+        let nodes = xt_devices::nic_nodes(client, guest, nic, &defaults);
+        hotplug::attach(client, &nodes.map_err(hotplug::refused)?)?;
+    }
+    Ok(())
 }
 
 /// The addresses of a domain's interfaces, by their numbers.
@@ -199,7 +218,12 @@ pub(crate) fn named(client: &mut Client, name: &str) -> Result<Option<DomId>> {
 }
 
 /// What the hypervisor is told of the domain, as libxl does.
-fn new_domain(spec: &DomainSpec, uuid: Uuid, host: &XenSysctlPhysinfo) -> Result<NewDomain> {
+fn new_domain(
+    spec: &DomainSpec,
+    uuid: Uuid,
+    host: &XenSysctlPhysinfo,
+    release: Release,
+) -> Result<NewDomain> {
     let lacks = |capability, what: &str| match host.capabilities & capability {
         0 => Err(HostError::Config(format!("This Xen cannot run {what}."))),
         _ => Ok(()),
@@ -218,10 +242,8 @@ fn new_domain(spec: &DomainSpec, uuid: Uuid, host: &XenSysctlPhysinfo) -> Result
             (XEN_DOMCTL_CDF_hvm | paging, XEN_X86_EMU_LAPIC)
         }
         DomainType::Hvm => {
-            return Err(HostError::Config(
-                "HVM domains cannot be created on this host yet: set type=\"pvh\" or \"pv\"."
-                    .into(),
-            ));
+            lacks(XEN_SYSCTL_PHYSCAP_hvm, "HVM domains: set type=\"pv\"")?;
+            hvm::build::flags(spec.hvm.as_deref(), host, release)?
         }
     };
     let newest = match host.capabilities & XEN_SYSCTL_PHYSCAP_gnttab_v2 {

@@ -6,7 +6,7 @@ use xen_sys::domctl::{XEN_DOMINF_dying, XEN_DOMINF_paused};
 use xt_host::{HostError, Result};
 
 use crate::journal::{self, Entry};
-use crate::{XenHost, failed, hotplug, nodes, store, userdata};
+use crate::{XenHost, failed, hotplug, hvm, nodes, store, userdata};
 
 impl XenHost {
     /// Ends a domain.
@@ -46,8 +46,8 @@ impl XenHost {
         entry.done().map_err(failed("Cannot close the journal"))
     }
 
-    /// Removes all there is of a domain, in libxl's order: it stands still, its devices go, then its
-    /// memory, then its nodes and files. What is not there is no error: this is also how half a domain
+    /// Removes all there is of a domain, in libxl's order: it stands still, its device model and
+    /// its devices go, then its memory, then its nodes and files. What is not there is no error: this is also how half a domain
     /// ends. On an error as much as possible is gone.
     pub(crate) fn take_apart(&self, domid: DomId, uuid: Uuid) -> Result<()> {
         let there = || {
@@ -61,6 +61,7 @@ impl XenHost {
                 .map_err(failed("Cannot stop the domain"))?;
         }
         let mut client = self.client();
+        let model = hvm::create::end(&mut client, domid);
         let devices = hotplug::detach_all(&mut client, domid);
         if there()? {
             self.control
@@ -70,7 +71,7 @@ impl XenHost {
         store(nodes::forget(&mut client, domid, Some(uuid)))?;
         userdata::forget(&self.dirs.userdata, domid, uuid)
             .map_err(failed("Cannot remove the domain's files"))?;
-        devices
+        model.and(devices)
     }
 
     /// Ends what commands that were killed have left half made or half taken apart. Creating and

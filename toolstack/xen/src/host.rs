@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use xen_sys::DomId;
 use xt_config::DomainSpec;
 use xt_config::disk::DiskSpec;
+use xt_config::libxl::DomainConfig;
 use xt_config::vif::VifSpec;
 use xt_devices::list::{BlockEntry, NetworkEntry};
 use xt_host::{
@@ -237,8 +238,14 @@ impl Host for XenHost {
         self.memory_nodes(domid)
     }
 
-    fn set_configuration(&self, domid: DomId, spec: &DomainSpec, source: &str) -> Result<()> {
-        self.keep_configuration(domid, spec)?;
+    fn set_configuration(
+        &self,
+        domid: DomId,
+        spec: &DomainSpec,
+        libxl: &DomainConfig,
+        source: &str,
+    ) -> Result<()> {
+        self.keep_configuration(domid, spec, libxl)?;
         self.keep_data(domid, userdata::XL, source.as_bytes())
     }
 
@@ -255,6 +262,6 @@ impl Host for XenHost {
     }
 
     fn changes(&self) -> Result<Box<dyn Changes>> {
-        Ok(Box::new(News::open()?))
+        Ok(Box::new(News::open(&self.dirs)?))
     }
 }

@@ -5,6 +5,7 @@
 //! `physical-device`, `vif-bridge online` puts the interface into the bridge.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use pv_netdev::{NetdevError, Script};
@@ -13,7 +14,7 @@ use xt_devices::{DeviceNodes, DeviceRef, Mode};
 use xt_host::{HostError, Result};
 use xt_xenstore::client::Client;
 
-use crate::store;
+use crate::{hvm, store};
 
 /// How long a back end has for each step; libxl gives devices 10 s. Scripts have 40 s, as there.
 pub(crate) const LIMIT: Duration = Duration::from_secs(40);
@@ -64,6 +65,8 @@ struct Named {
     is_disk: bool,
     path: String,
     vif: Option<String>,
+    /// The emulated card of the interface has one of its own.
+    tap: Option<String>,
 }
 
 impl Named {
@@ -77,15 +80,49 @@ impl Named {
                 Some(given.unwrap_or_else(|| format!("vif{}.{}", device.domid.0, device.devid)))
             }
         };
+        let kind = store(client.read_text(&format!("{back}/type")))?;
+        let emulated = !is_disk && kind.as_deref() == Some("vif_ioemu");
+        let tap = hvm::arguments::tap_name(device.domid, device.devid);
         Ok(Self {
             is_disk,
             path: back.strip_prefix(own).unwrap_or(back).to_owned(),
             vif,
+            tap: emulated.then_some(tap),
         })
     }
 
+    /// The emulated card's interface comes last, and goes first if it is still there.
     fn run(&self, client: &mut Client, script: &str, event: Event) -> Result<()> {
-        let word = match (self.is_disk, event) {
+        let Some(tap) = &self.tap else {
+            return self.run_one(client, script, event, None);
+        };
+        let renamed = self.vif.as_ref().map(|vif| format!("{vif}-emu"));
+        let names = [Some(tap), renamed.as_ref()];
+        let mut names = names.into_iter().flatten();
+        let there = names.any(|name| Path::new("/sys/class/net").join(name).exists());
+        match event {
+            Event::Add => {
+                self.run_one(client, script, event, None)?;
+                self.run_one(client, script, event, Some(tap))
+            }
+            Event::Remove => {
+                let gone = match there {
+                    true => self.run_one(client, script, event, Some(tap)),
+                    false => Ok(()),
+                };
+                self.run_one(client, script, event, None).and(gone)
+            }
+        }
+    }
+
+    fn run_one(
+        &self,
+        client: &mut Client,
+        script: &str,
+        event: Event,
+        tap: Option<&str>,
+    ) -> Result<()> {
+        let word = match (self.is_disk || tap.is_some(), event) {
             (true, Event::Add) => "add",
             (true, Event::Remove) => "remove",
             (false, Event::Add) => "online",
@@ -99,8 +136,12 @@ impl Named {
         ]);
         let mut arguments = vec![word.to_owned()];
         if let Some(vif) = &self.vif {
-            arguments.push("type_if=vif".into());
+            let kind = if tap.is_some() { "tap" } else { "vif" };
+            arguments.push(format!("type_if={kind}"));
             variables.extend([("vif", vif.as_str()), ("netdev", "")]);
+        }
+        if let Some(tap) = tap {
+            variables.insert("INTERFACE", tap);
         }
         let own = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
         let run = Script {

@@ -1,5 +1,6 @@
 //! What is told of the host and its domains.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use xen_sys::DomId;
 use xen_sys::domctl::*;
 use xen_sys::sysctl::*;
 use xt_config::DomainType;
+use xt_devices::Guest;
 use xt_host::info::NodeInfo;
 use xt_host::{
     Changes, CpuSet, Credit2, Credit2Domain, DomainInfo, DomainState, HostError, HostInfo,
@@ -16,8 +18,9 @@ use xt_host::{
 };
 use xt_xenstore::client::Client;
 
+use crate::hvm::watch::DeviceModels;
 use crate::life::{PAGE_KIB, refused};
-use crate::{XenHost, failed, nodes, store};
+use crate::{Dirs, XenHost, failed, nodes, store};
 
 impl XenHost {
     pub(crate) fn host_info(&self) -> Result<HostInfo> {
@@ -101,46 +104,69 @@ impl XenHost {
             .control
             .domains()
             .map_err(failed("Cannot list the domains"))?;
-        let mut client = self.client();
-        domains
-            .iter()
-            .map(|info| self.describe(&mut client, info))
-            .collect()
+        self.describe(&domains)
     }
 
     pub(crate) fn one_domain(&self, domid: DomId) -> Result<DomainInfo> {
-        let info = self.domain_there(domid)?;
-        self.describe(&mut self.client(), &info)
+        let described = self.describe(&[self.domain_there(domid)?])?;
+        let first = described.into_iter().next();
+        first.ok_or_else(|| HostError::NoSuchDomain(domid.0.to_string()))
     }
 
-    fn describe(&self, client: &mut Client, info: &XenDomctlGetdomaininfo) -> Result<DomainInfo> {
-        let domid = info.domain;
-        let uuid = Uuid::from_bytes(info.handle);
-        let name = store(client.read_text(&format!("{}/name", nodes::domain(domid))))?;
-        let started = store(client.read_text(&format!("{}/start_time", nodes::vm(uuid))))?;
-        let seconds = |text: String| text.split('.').next()?.parse().ok();
-        Ok(DomainInfo {
-            domid: domid.0,
-            name: name.unwrap_or_default(),
-            uuid,
-            kind: match domid {
-                DomId(0) => DomainType::Pv,
-                _ => self.kind_of(client, domid, info.flags)?,
-            },
-            state: state(info.flags),
-            memory_kib: info.tot_pages * PAGE_KIB,
-            outstanding_kib: info.outstanding_pages * PAGE_KIB,
-            max_memory_kib: info.max_pages.saturating_mul(PAGE_KIB),
-            shared_memory_kib: info.shr_pages * PAGE_KIB,
-            cpu_time_ns: info.cpu_time,
-            vcpus_online: info.nr_online_vcpus,
-            vcpus: info.max_vcpu_id.wrapping_add(1),
-            cpupool: info.cpupool,
-            cpupool_name: pool_name(client, info.cpupool)?,
-            security_label: String::new(),
-            started: started.and_then(seconds),
-            self_supervised: false,
-        })
+    /// What Xen says of domains, with what xenstore has of them: asked for all at once.
+    fn describe(&self, domains: &[XenDomctlGetdomaininfo]) -> Result<Vec<DomainInfo>> {
+        let pools: BTreeSet<u32> = domains.iter().map(|info| info.cpupool).collect();
+        let mut paths: Vec<String> = pools.iter().map(|pool| pool_path(*pool)).collect();
+        for info in domains {
+            let uuid = Uuid::from_bytes(info.handle);
+            paths.push(format!("{}/name", nodes::domain(info.domain)));
+            paths.push(format!("{}/start_time", nodes::vm(uuid)));
+            if is_translated(info) {
+                paths.push(nodes::kind(info.domain));
+            }
+        }
+        let mut texts = store(self.client().read_texts(&paths))?.into_iter();
+        let mut next = || texts.next().flatten();
+        let pools: BTreeMap<u32, String> = pools
+            .into_iter()
+            .map(|pool| (pool, pool_name(pool, next())))
+            .collect();
+        let mut one = |info: &XenDomctlGetdomaininfo| {
+            let (name, started) = (next(), next());
+            let kind = is_translated(info).then(&mut next).flatten();
+            let seconds = |text: String| text.split('.').next()?.parse().ok();
+            DomainInfo {
+                domid: info.domain.0,
+                name: name.unwrap_or_default(),
+                uuid: Uuid::from_bytes(info.handle),
+                kind: kind_of(info, kind.as_deref()),
+                state: state(info.flags),
+                memory_kib: info.tot_pages * PAGE_KIB,
+                outstanding_kib: info.outstanding_pages * PAGE_KIB,
+                max_memory_kib: info.max_pages.saturating_mul(PAGE_KIB),
+                shared_memory_kib: info.shr_pages * PAGE_KIB,
+                cpu_time_ns: info.cpu_time,
+                vcpus_online: info.nr_online_vcpus,
+                vcpus: info.max_vcpu_id.wrapping_add(1),
+                cpupool: info.cpupool,
+                cpupool_name: pools.get(&info.cpupool).cloned().unwrap_or_default(),
+                security_label: String::new(),
+                started: started.and_then(seconds),
+                self_supervised: false,
+            }
+        };
+        Ok(domains.iter().map(&mut one).collect())
+    }
+
+    /// The kind of one domain.
+    pub(crate) fn guest(&self, domid: DomId) -> Result<Guest> {
+        let info = self.domain_there(domid)?;
+        let text = match is_translated(&info) {
+            true => store(self.client().read_text(&nodes::kind(domid)))?,
+            false => None,
+        };
+        let kind = kind_of(&info, text.as_deref());
+        Ok(Guest { domid, kind })
     }
 
     pub(crate) fn vcpus(&self, domid: DomId) -> Result<Vec<VcpuInfo>> {
@@ -180,7 +206,6 @@ impl XenHost {
             .control
             .cpu_pools()
             .map_err(failed("Cannot list the CPU pools"))?;
-        let mut client = self.client();
         let credit2 = pools
             .iter()
             .filter(|pool| pool.scheduler == XEN_SCHEDULER_CREDIT2);
@@ -188,11 +213,16 @@ impl XenHost {
             .map(|pool| {
                 let limit = self.control.credit2_ratelimit(pool.id);
                 Ok(Credit2 {
-                    pool: pool_name(&mut client, pool.id)?,
+                    pool: self.pool_name(pool.id)?,
                     ratelimit_us: limit.map_err(failed("Cannot read the rate limit"))?,
                 })
             })
             .collect()
+    }
+
+    fn pool_name(&self, pool: u32) -> Result<String> {
+        let kept = store(self.client().read_text(&pool_path(pool)))?;
+        Ok(pool_name(pool, kept))
     }
 
     pub(crate) fn set_pool(&self, name: &str, ratelimit_us: u32) -> Result<()> {
@@ -201,7 +231,7 @@ impl XenHost {
             .cpu_pools()
             .map_err(failed("Cannot list the CPU pools"))?;
         for pool in pools {
-            if pool_name(&mut self.client(), pool.id)? == name {
+            if self.pool_name(pool.id)? == name {
                 return self
                     .control
                     .set_credit2_ratelimit(pool.id, ratelimit_us)
@@ -290,10 +320,27 @@ fn count_devices(sample: &mut Sample) {
     }
 }
 
+fn pool_path(pool: u32) -> String {
+    format!("/local/pool/{pool}/name")
+}
+
 /// A pool's name, as libxl has it.
-fn pool_name(client: &mut Client, pool: u32) -> Result<String> {
-    let name = store(client.read_text(&format!("/local/pool/{pool}/name")))?;
-    Ok(name.unwrap_or_else(|| format!("Pool-{pool}")))
+fn pool_name(pool: u32, kept: Option<String>) -> String {
+    kept.unwrap_or_else(|| format!("Pool-{pool}"))
+}
+
+/// Whether Xen translates its addresses: it is not PV.
+fn is_translated(info: &XenDomctlGetdomaininfo) -> bool {
+    info.flags & XEN_DOMINF_hvm_guest != 0
+}
+
+/// By libxl's note, where there can be a doubt; of what it did not make, the hypervisor's word.
+fn kind_of(info: &XenDomctlGetdomaininfo, note: Option<&str>) -> DomainType {
+    match (is_translated(info) && info.domain != DomId(0), note) {
+        (false, _) => DomainType::Pv,
+        (true, Some("pvh")) => DomainType::Pvh,
+        (true, _) => DomainType::Hvm,
+    }
 }
 
 fn state(flags: u32) -> DomainState {
@@ -351,25 +398,30 @@ fn scheduler(id: u32) -> &'static str {
     }
 }
 
-/// News from xenstored, which hears of every domain's end.
+/// News from xenstored, which hears of every domain's end; and device models that end before it.
 #[derive(Debug)]
-pub(crate) struct News(Client);
+pub(crate) struct News {
+    client: Client,
+    models: DeviceModels,
+}
 
 impl News {
-    pub(crate) fn open() -> Result<Self> {
+    pub(crate) fn open(dirs: &Dirs) -> Result<Self> {
         let mut client = store(Client::connect_default())?;
-        for path in ["@releaseDomain", "@introduceDomain"] {
+        for path in ["@releaseDomain", "@introduceDomain", nodes::DEVICE_MODELS] {
             store(client.watch(path, "xt"))?;
         }
-        Ok(Self(client))
+        let models = DeviceModels::new(dirs.clone());
+        Ok(Self { client, models })
     }
 }
 
 impl Changes for News {
     fn wait(&mut self, limit: Option<Duration>) -> Result<bool> {
-        let first = store(self.0.next_event(limit))?.is_some();
+        self.models.look();
+        let first = store(self.client.next_event(limit))?.is_some();
         // One look serves for all that came at once.
-        while store(self.0.try_event())?.is_some() {}
+        while store(self.client.try_event())?.is_some() {}
         Ok(first)
     }
 }

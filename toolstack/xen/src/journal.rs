@@ -79,6 +79,11 @@ impl Entry {
     }
 }
 
+/// Whether somebody makes a domain with this UUID, or takes it apart.
+pub(crate) fn is_at_work(dir: &Path, uuid: Uuid) -> bool {
+    dir.join(uuid.to_string()).exists()
+}
+
 /// Held while files come, go or are looked through, and no longer.
 fn lock_all(dir: &Path) -> io::Result<Flock<File>> {
     let file = File::create(dir.join("journal.lock"))?;

@@ -6,8 +6,10 @@
 //!
 //! - `create`: the order in which a domain comes to be; `build` and `pvh` give it memory and a kernel,
 //!   `nodes` its xenstore nodes, `hotplug` its devices, `userdata` what libxl keeps in files.
+//! - `hvm`: what firmware and a device model need besides.
 //! - `destroy`: takes it apart, whoever made it.
 //! - `journal`: so that a command killed at any moment leaves nothing for good.
+//! - `settings`: what a configuration sets besides: processors, shares of them, the time stamp counter.
 //! - `lock`: `xl`'s, held while a domain is created.
 //! - `life`, `info`: what can be done with it and told of it meanwhile.
 //!
@@ -23,15 +25,17 @@ mod create;
 mod destroy;
 mod host;
 mod hotplug;
+mod hvm;
 mod info;
 mod journal;
-mod json;
 mod life;
 mod lock;
 mod memory;
 mod nodes;
 mod pvh;
+mod settings;
 mod userdata;
+mod zone;
 
 use std::io;
 use std::path::PathBuf;

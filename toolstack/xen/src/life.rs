@@ -9,11 +9,13 @@ use xen_sys::domctl::{
     XenDomctlGetdomaininfo,
 };
 use xen_sys::hvm::HVM_PARAM_ACPI_S_STATE;
+use xt_config::DomainSpec;
+use xt_config::DomainType;
 use xt_config::disk::{DiskFormat, DiskSpec};
+use xt_config::libxl::DomainConfig;
 use xt_config::vdev::Vdev;
-use xt_config::vif::VifSpec;
-use xt_config::{DomainSpec, DomainType};
-use xt_devices::{Defaults, DeviceRef, Guest, Mode};
+use xt_config::vif::{NicType, VifSpec};
+use xt_devices::{Defaults, DeviceRef, Mode};
 use xt_host::{
     AttachedDisk, AttachedNic, CpuSet, Credit2Change, DeviceName, HostError, Result, Trigger,
 };
@@ -22,7 +24,7 @@ use xt_xenstore::perms::Perm;
 
 use crate::build::SLACK_KIB;
 use crate::create::{lock_names, named};
-use crate::{XenHost, failed, hotplug, json, nodes, store, userdata};
+use crate::{XenHost, failed, hotplug, hvm, nodes, store, userdata};
 
 /// Pages to KiB.
 pub(crate) const PAGE_KIB: u64 = 4;
@@ -89,6 +91,10 @@ impl XenHost {
                 .set_max_memory(domid, kib + SLACK_KIB)
                 .map_err(refused("Xen refuses the limit"))?;
         }
+        // The graphics card's memory is part of what is asked for, and no RAM.
+        let video = store(client.read_text(&format!("{dir}/videoram")))?;
+        let video: u64 = video.and_then(|text| text.parse().ok()).unwrap_or(0);
+        let kib = kib.saturating_sub(video);
         if info.flags & XEN_DOMINF_hvm_guest != 0 {
             self.control
                 .set_pod_target(domid, kib / PAGE_KIB)
@@ -215,6 +221,12 @@ impl XenHost {
 
     pub(crate) fn attach_nic(&self, domid: DomId, nic: &VifSpec) -> Result<AttachedNic> {
         let guest = self.guest(domid)?;
+        let mut nic = nic.clone();
+        if guest.kind == DomainType::Hvm {
+            // A card that comes later is a paravirtual one, as libxl has it.
+            nic.nic_type.get_or_insert(NicType::Vif);
+        }
+        let nic = &nic;
         let mut client = self.client();
         let made = xt_devices::nic_nodes(&mut client, guest, nic, &Defaults::default());
         let made = made.map_err(hotplug::refused)?;
@@ -274,9 +286,13 @@ impl XenHost {
         vdev: &str,
         target: Option<&str>,
     ) -> Result<()> {
-        self.domain_there(domid)?;
+        let guest = self.guest(domid)?;
         let device = DeviceRef::vbd(domid, disk_number(vdev)?);
         let mut client = self.client();
+        if guest.kind == DomainType::Hvm {
+            xt_devices::medium::check_drive(&mut client, &device).map_err(hotplug::refused)?;
+            hvm::create::change_medium(domid, device.devid, target)?;
+        }
         match target {
             Some(target) => {
                 xt_devices::medium::cd_insert(&mut client, &device, DiskFormat::Raw, target)
@@ -284,28 +300,6 @@ impl XenHost {
             None => xt_devices::medium::cd_eject(&mut client, &device),
         }
         .map_err(hotplug::refused)
-    }
-
-    pub(crate) fn guest(&self, domid: DomId) -> Result<Guest> {
-        let info = self.domain_there(domid)?;
-        let kind = self.kind_of(&mut self.client(), domid, info.flags)?;
-        Ok(Guest { domid, kind })
-    }
-
-    /// libxl's note of the type; of what it did not make, the hypervisor's word.
-    pub(crate) fn kind_of(
-        &self,
-        client: &mut xt_xenstore::client::Client,
-        domid: DomId,
-        flags: u32,
-    ) -> Result<DomainType> {
-        let text = store(client.read_text(&format!("{}/type", nodes::libxl(domid))))?;
-        Ok(match text.as_deref() {
-            Some("pvh") => DomainType::Pvh,
-            Some("hvm") => DomainType::Hvm,
-            None if flags & XEN_DOMINF_hvm_guest != 0 => DomainType::Hvm,
-            _ => DomainType::Pv,
-        })
     }
 
     pub(crate) fn rename_domain(&self, domid: DomId, name: &str) -> Result<()> {
@@ -356,11 +350,16 @@ impl XenHost {
             .map_err(failed("Cannot read the configuration"))
     }
 
-    pub(crate) fn keep_configuration(&self, domid: DomId, spec: &DomainSpec) -> Result<()> {
+    pub(crate) fn keep_configuration(
+        &self,
+        domid: DomId,
+        spec: &DomainSpec,
+        libxl: &DomainConfig,
+    ) -> Result<()> {
         let uuid = self.uuid(domid)?;
         let nics = xt_devices::network_list(&mut self.client(), domid).map_err(hotplug::refused)?;
         let macs: Vec<_> = nics.into_iter().map(|nic| (nic.devid, nic.mac)).collect();
-        userdata::keep_configuration(&self.dirs.userdata, domid, uuid, spec, &macs)
+        userdata::keep_configuration(&self.dirs.userdata, domid, uuid, spec, libxl, &macs)
             .map_err(failed("Cannot keep the configuration"))
     }
 
@@ -371,15 +370,18 @@ impl XenHost {
         domid: DomId,
         change: impl FnOnce(&mut DomainSpec),
     ) -> Result<()> {
+        let dir = &self.dirs.userdata;
+        let uuid = self.uuid(domid)?;
         let Some(mut spec) = self.kept_configuration(domid)? else {
-            let uuid = self.uuid(domid)?;
             let path = format!("{}/name", nodes::domain(domid));
             let name = store(self.client().read_text(&path))?.unwrap_or_default();
-            return json::rename(&self.dirs.userdata, domid, uuid, &name)
+            return userdata::rename_libxl(dir, domid, uuid, &name)
                 .map_err(failed("Cannot keep the configuration"));
         };
         change(&mut spec);
-        self.keep_configuration(domid, &spec)
+        let libxl = userdata::libxl(dir, domid, uuid);
+        let libxl = libxl.map_err(failed("Cannot read the configuration"))?;
+        self.keep_configuration(domid, &spec, &libxl.unwrap_or_default())
     }
 
     pub(crate) fn keep_data(&self, domid: DomId, who: &str, data: &[u8]) -> Result<()> {

@@ -175,7 +175,12 @@ impl GuestMemory for DomainMemory<'_> {
 
 /// Gives memory at the pages in `frames`, a run, in superpages as far as there are any; puts the
 /// machine frames there for a PV domain.
-fn populate(control: &Control, domid: DomId, frames: &mut [u64], flags: u32) -> io::Result<()> {
+pub(crate) fn populate(
+    control: &Control,
+    domid: DomId,
+    frames: &mut [u64],
+    flags: u32,
+) -> io::Result<()> {
     let size = 1 << SUPERPAGE;
     let first = frames.first().copied().unwrap_or(0);
     let unaligned = (first.next_multiple_of(size) - first).min(frames.len() as u64);

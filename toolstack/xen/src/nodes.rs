@@ -17,6 +17,9 @@ use crate::build::{Ports, Rings};
 /// Bytes of the console's ring that `xenconsoled` keeps for a slow reader.
 const CONSOLE_LIMIT: u32 = 1_048_576;
 
+/// Where device models say how they are, each in a directory with its domain's number.
+pub(crate) const DEVICE_MODELS: &str = "/local/domain/0/device-model";
+
 /// A domain's directory.
 pub(crate) fn domain(domid: DomId) -> String {
     format!("/local/domain/{}", domid.0)
@@ -25,6 +28,11 @@ pub(crate) fn domain(domid: DomId) -> String {
 /// libxl's own directory of a domain.
 pub(crate) fn libxl(domid: DomId) -> String {
     format!("/libxl/{}", domid.0)
+}
+
+/// libxl's note of a domain's kind.
+pub(crate) fn kind(domid: DomId) -> String {
+    format!("{}/type", libxl(domid))
 }
 
 /// The directory by UUID.

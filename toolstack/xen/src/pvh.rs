@@ -31,16 +31,18 @@ const SPECIAL: std::ops::Range<u64> = 0xf_eff8..0xf_f000;
 const SPECIAL_PAGING: u64 = SPECIAL.start;
 const SPECIAL_ACCESS: u64 = SPECIAL.start + 1;
 const SPECIAL_SHARING: u64 = SPECIAL.start + 2;
-const SPECIAL_XENSTORE: u64 = SPECIAL.start + 4;
+pub(crate) const SPECIAL_BUFIOREQ: u64 = SPECIAL.start + 3;
+pub(crate) const SPECIAL_XENSTORE: u64 = SPECIAL.start + 4;
+pub(crate) const SPECIAL_IOREQ: u64 = SPECIAL.start + 5;
 const SPECIAL_IDENT_PT: u64 = SPECIAL.start + 6;
-const SPECIAL_CONSOLE: u64 = SPECIAL.start + 7;
+pub(crate) const SPECIAL_CONSOLE: u64 = SPECIAL.start + 7;
 
 /// Entries of a page directory of 4 MiB pages: present, writable, user, accessed, dirty, large.
 const IDENTITY: u32 = 0xe7;
 
 /// Memory for Xen's page tables of the domain, bytes, as libxl reckons: 1 MiB a vCPU, and 8 KiB for
 /// each MiB.
-fn paging_pool(spec: &DomainSpec) -> u64 {
+pub(crate) fn paging_pool(spec: &DomainSpec) -> u64 {
     let kib = 4 * (256 * u64::from(spec.max_vcpus) + 2 * spec.max_memory_mib);
     kib.div_ceil(1024) << 20
 }
@@ -119,11 +121,14 @@ pub(crate) fn build(
     drop(memory);
 
     put_tables(control, domid, spec).map_err(failed("Cannot give the domain its ACPI tables"))?;
-    special_pages(control, domid, ports).map_err(failed("Cannot make the domain's own pages"))?;
+    control
+        .set_hvm_param(domid, HVM_PARAM_TIMER_MODE, 1)
+        .and_then(|()| special_pages(control, domid, ports))
+        .map_err(failed("Cannot make the domain's own pages"))?;
     let records = control
         .hvm_context(domid)
         .map_err(failed("Cannot read the domain's initial state"))?;
-    let records = first_vcpu(&records, &built)
+    let records = first_vcpu(&records, &built, true)
         .ok_or_else(|| HostError::because("Xen's record of a new domain's state makes no sense"))?;
     control
         .set_hvm_context(domid, &records)
@@ -152,7 +157,12 @@ fn take_memory<'a>(
         .map_err(failed("Cannot give the domain memory"))?;
     control
         .set_pod_target(domid, pages)
-        .map_err(|_| HostError::Resources(format!("There are no {} MiB free.", spec.memory_mib)))?;
+        .map_err(|error| match error.raw_os_error() {
+            Some(nix::libc::ENOMEM) => {
+                HostError::Resources(format!("There are no {} MiB free.", spec.memory_mib))
+            }
+            _ => failed("Cannot give the domain memory")(error),
+        })?;
     Ok(memory)
 }
 
@@ -169,14 +179,15 @@ fn put_tables(control: &Control, domid: DomId, spec: &DomainSpec) -> std::io::Re
 }
 
 /// Pages outside of the domain's memory proper: its limit has slack for them.
-fn take(control: &Control, domid: DomId, frames: &mut [u64]) -> std::io::Result<()> {
+pub(crate) fn take(control: &Control, domid: DomId, frames: &mut [u64]) -> std::io::Result<()> {
     match control.populate(domid, frames, 0, 0)? {
         done if done == frames.len() => Ok(()),
         _ => Err(std::io::ErrorKind::OutOfMemory.into()),
     }
 }
 
-fn special_pages(control: &Control, domid: DomId, ports: Ports) -> std::io::Result<()> {
+/// The pages that PVH and HVM domains share with their surroundings, and the parameters that name them.
+pub(crate) fn special_pages(control: &Control, domid: DomId, ports: Ports) -> std::io::Result<()> {
     let mut frames: Vec<u64> = SPECIAL.collect();
     take(control, domid, &mut frames)?;
     let there = control.map_foreign(domid, &frames)?;
@@ -187,7 +198,6 @@ fn special_pages(control: &Control, domid: DomId, ports: Ports) -> std::io::Resu
         there.store_u32(table + entry * 4, (entry as u32) << 22 | IDENTITY);
     }
     let params = [
-        (HVM_PARAM_TIMER_MODE, 1),
         (HVM_PARAM_STORE_PFN, SPECIAL_XENSTORE),
         (HVM_PARAM_STORE_EVTCHN, ports.store.0.into()),
         (HVM_PARAM_CONSOLE_PFN, SPECIAL_CONSOLE),
@@ -237,16 +247,18 @@ const MTRR_DEF_TYPE: usize = 232;
 const MTRR_WRITE_BACK: u64 = 1 << 11 | 6;
 
 /// The records that start the first vCPU: the header as Xen has it, the registers that `pvh.pandoc`
-/// promises, and memory that is cached.
-fn first_vcpu(records: &[u8], image: &PvhImage) -> Option<Vec<u8>> {
+/// promises, and, where no firmware will see to it, memory that is `cached`.
+pub(crate) fn first_vcpu(records: &[u8], image: &PvhImage, cached: bool) -> Option<Vec<u8>> {
     let header = find(records, RECORD_HEADER)?;
     let mtrr = find(records, RECORD_MTRR).filter(|mtrr| mtrr.len() == MTRR_SIZE)?;
     let mut new = Vec::new();
     push(&mut new, RECORD_HEADER, header);
     push(&mut new, RECORD_CPU, &registers(image));
-    let mut mtrr = mtrr.to_vec();
-    mtrr[MTRR_DEF_TYPE..].copy_from_slice(&MTRR_WRITE_BACK.to_le_bytes());
-    push(&mut new, RECORD_MTRR, &mtrr);
+    if cached {
+        let mut mtrr = mtrr.to_vec();
+        mtrr[MTRR_DEF_TYPE..].copy_from_slice(&MTRR_WRITE_BACK.to_le_bytes());
+        push(&mut new, RECORD_MTRR, &mtrr);
+    }
     push(&mut new, RECORD_END, &[]);
     Some(new)
 }
@@ -340,7 +352,7 @@ mod tests {
             start_info: 0x3e0_0000,
             end: Pfn(0),
         };
-        let new = first_vcpu(&records, &image).unwrap();
+        let new = first_vcpu(&records, &image, true).unwrap();
         assert_eq!(find(&new, RECORD_HEADER), Some(&[1; 24][..]));
         let cpu = find(&new, RECORD_CPU).unwrap();
         assert_eq!(cpu[640..644], 0x100_0850u32.to_le_bytes());
@@ -348,6 +360,11 @@ mod tests {
         let mtrr = find(&new, RECORD_MTRR).unwrap();
         assert_eq!(mtrr[232..234], [6, 8]);
         assert!(new.ends_with(&[0; 8]));
-        assert!(first_vcpu(&records[..40], &image).is_none(), "cut off");
+        assert!(
+            first_vcpu(&records[..40], &image, true).is_none(),
+            "cut off"
+        );
+        let uncached = first_vcpu(&records, &image, false).unwrap();
+        assert!(find(&uncached, RECORD_MTRR).is_none());
     }
 }

@@ -75,6 +75,9 @@ impl ClientError {
 /// The kernel's way to xenstore, where there is no daemon in this domain (`xenbus_dev_frontend.c`).
 const XENBUS_DEVICE: &str = "/dev/xen/xenbus";
 
+/// Requests that are sent together. Their replies must fit where nobody reads them yet.
+const BATCH: usize = 64;
+
 /// What requests are sent over.
 trait Link: Read + Write + AsFd + fmt::Debug + Send {}
 
@@ -94,6 +97,8 @@ pub struct WatchEvent {
 #[derive(Debug)]
 pub struct Client {
     stream: Box<dyn Link>,
+    /// How many requests may be sent before the first is answered. The kernel takes one at a time.
+    batch: usize,
     input: Decoder,
     events: VecDeque<WatchEvent>,
     /// What is in `events`: one that waits says all that a second one would.
@@ -124,7 +129,7 @@ impl Client {
             path: path.to_owned(),
             source,
         })?;
-        Ok(Client::over(Box::new(device)))
+        Ok(Client::over(Box::new(device), 1))
     }
 
     /// Connects to the daemon's socket at `path`.
@@ -142,12 +147,13 @@ impl Client {
     /// Speaks over a connected stream, such as one end of a socket pair.
     #[must_use]
     pub fn from_stream(stream: UnixStream) -> Client {
-        Client::over(Box::new(stream))
+        Client::over(Box::new(stream), BATCH)
     }
 
-    fn over(stream: Box<dyn Link>) -> Client {
+    fn over(stream: Box<dyn Link>, batch: usize) -> Client {
         Client {
             stream,
+            batch,
             input: Decoder::default(),
             events: VecDeque::new(),
             waiting: HashSet::new(),
@@ -174,6 +180,42 @@ impl Client {
             Err(error) if error.is(XsError::ENOENT) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// The same of many nodes. They are asked for together, so that client and daemon take turns once
+    /// for many of them.
+    ///
+    /// # Errors
+    /// The first [`ClientError`] that is not `ENOENT`.
+    pub fn read_texts(&mut self, paths: &[String]) -> Result<Vec<Option<String>>, ClientError> {
+        let (kind, what) = (MsgType::READ, "READ");
+        let mut texts = Vec::with_capacity(paths.len());
+        for paths in paths.chunks(self.batch) {
+            let mut bytes = Vec::new();
+            let mut sent = Vec::new();
+            for path in paths {
+                let request = self.message(kind, join_strings(&[path.as_bytes()]));
+                sent.push((request.req_id, path));
+                bytes.extend(request.to_bytes()?);
+            }
+            self.stream.write_all(&bytes)?;
+            // All are taken, also those behind one that is refused.
+            let mut answers = Vec::with_capacity(sent.len());
+            for (req_id, path) in sent {
+                match self.reply(req_id, kind, what, path) {
+                    Err(error @ ClientError::Refused { .. }) => answers.push(Err(error)),
+                    other => answers.push(Ok(other?)),
+                }
+            }
+            for answer in answers {
+                texts.push(match answer {
+                    Ok(value) => Some(String::from_utf8_lossy(&value).into_owned()),
+                    Err(error) if error.is(XsError::ENOENT) => None,
+                    Err(error) => return Err(error),
+                });
+            }
+        }
+        Ok(texts)
     }
 
     /// Sets a node's value, creating it if need be.
@@ -427,21 +469,37 @@ impl Client {
         kind: MsgType,
         what: &'static str,
         path: &str,
-        mut payload: Vec<u8>,
+        payload: Vec<u8>,
     ) -> Result<Vec<u8>, ClientError> {
+        let request = self.message(kind, payload);
+        self.stream.write_all(&request.to_bytes()?)?;
+        self.reply(request.req_id, kind, what, path)
+    }
+
+    /// A request with a number of its own.
+    fn message(&mut self, kind: MsgType, mut payload: Vec<u8>) -> Message {
         if payload.is_empty() {
             // xenstored 4.17 stops at an assertion over an empty payload.
             payload.push(0);
         }
         let req_id = self.next_req;
         self.next_req = self.next_req.wrapping_add(1);
-        let request = Message {
+        Message {
             kind,
             req_id,
             tx_id: self.tx,
             payload,
-        };
-        self.stream.write_all(&request.to_bytes()?)?;
+        }
+    }
+
+    /// The reply to the request with that number, the oldest that is not answered yet.
+    fn reply(
+        &mut self,
+        req_id: u32,
+        kind: MsgType,
+        what: &'static str,
+        path: &str,
+    ) -> Result<Vec<u8>, ClientError> {
         loop {
             let Some(reply) = self.receive(None)? else {
                 continue;

@@ -119,6 +119,19 @@ fn a_client_reads_writes_lists_and_sets_permissions() {
     assert_eq!(client.read("/a/bin").unwrap(), [0, 255]);
     assert_eq!(client.read_text("/a/b").unwrap().as_deref(), Some("1"));
     assert_eq!(client.read_text("/a/none").unwrap(), None);
+    // More than go out at once, and some that are not there.
+    let paths: Vec<String> = ["/a/b", "/a/none"]
+        .repeat(100)
+        .iter()
+        .map(|&path| path.into())
+        .collect();
+    let values: Vec<Option<String>> = [Some("1".to_owned()), None]
+        .into_iter()
+        .cycle()
+        .take(200)
+        .collect();
+    assert_eq!(client.read_texts(&paths).unwrap(), values);
+    assert_eq!(client.read_texts(&[]).unwrap(), []);
     assert_eq!(client.directory("/a").unwrap(), ["b", "bin"]);
     assert_eq!(client.directory("/a/b").unwrap(), [""; 0]);
     client

@@ -4,9 +4,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use xt_config::effect::Target;
-use xt_config::libxl::DomainConfig;
+use xt_config::libxl::{Bitmap, DomainConfig, KindInfo};
 use xt_config::{ConfigErrors, Diagnostic, Document, DomainSpec};
-use xt_host::{HostError, HostKind};
+use xt_host::{Host, HostError, HostKind};
 
 use crate::status::{Failure, Status};
 
@@ -70,22 +70,28 @@ pub fn split(
     Ok((file.ok_or_else(missing)?, settings))
 }
 
-/// Reads `path` (`-` is standard input) and then `settings`, for a host of that kind.
+/// Reads `path` (`-` is standard input) and then `settings`, for that host.
 ///
 /// # Errors
 /// The file cannot be read, or something in it is wrong.
-pub fn load(path: &Path, settings: &[String], host: HostKind) -> Result<Loaded, Failure> {
-    parse(&read(path)?, &path.display().to_string(), settings, host)
+pub fn load(path: &Path, settings: &[String], host: &dyn Host) -> Result<Loaded, Failure> {
+    let (file, machine) = (path.display().to_string(), machine(Some(host)));
+    parse(&read(path)?, &file, settings, host.kind(), &machine)
 }
 
 /// What `create -n` shows: every key in libxl's terms, whatever this host can do, and what was odd.
 ///
 /// # Errors
 /// As of [`load`].
-pub fn describe(path: &Path, settings: &[String]) -> Result<(DomainConfig, Vec<String>), Failure> {
+pub fn describe(
+    path: &Path,
+    settings: &[String],
+    host: Option<&dyn Host>,
+) -> Result<(DomainConfig, Vec<String>), Failure> {
     let file = path.display().to_string();
     let document = xt_config::parse_with_overrides(&read(path)?, &file, settings);
-    let checked = document.and_then(|document| DomainConfig::from_document(&document, &machine()));
+    let checked =
+        document.and_then(|document| DomainConfig::from_document(&document, &machine(host)));
     let checked = checked.map_err(|errors| Failure::plain(errors.to_string()))?;
     let warnings = checked.warnings.iter().map(Diagnostic::to_string);
     Ok((checked.value, warnings.collect()))
@@ -111,26 +117,54 @@ fn read(path: &Path) -> Result<String, Failure> {
     })
 }
 
-/// The host as far as a configuration needs to know it.
-fn machine() -> xt_config::domain::Host {
-    let processors = std::thread::available_parallelism();
-    xt_config::domain::Host::uniform(processors.map_or(1, |count| count.get() as u32))
+/// The machine as far as a configuration needs to know it. Dom0 has not all of its processors, but
+/// its hypervisor knows them.
+fn machine(host: Option<&dyn Host>) -> xt_config::domain::Host {
+    let Some(info) = host.and_then(|host| host.info().ok()) else {
+        let processors = std::thread::available_parallelism();
+        return xt_config::domain::Host::uniform(processors.map_or(1, |count| count.get() as u32));
+    };
+    let mut machine = xt_config::domain::Host::uniform(info.max_cpu_id + 1);
+    if info.topology.is_empty() {
+        return machine;
+    }
+    let mut nodes = vec![Bitmap::default(); info.nr_nodes as usize];
+    for (cpu, (_, _, node)) in (0..).zip(&info.topology) {
+        if let Some(cpus) = nodes.get_mut(*node as usize) {
+            cpus.0.insert(cpu);
+        }
+    }
+    machine.nodes = nodes;
+    machine
 }
 
-fn parse(text: &str, file: &str, settings: &[String], host: HostKind) -> Result<Loaded, Failure> {
+fn parse(
+    text: &str,
+    file: &str,
+    settings: &[String],
+    host: HostKind,
+    machine: &xt_config::domain::Host,
+) -> Result<Loaded, Failure> {
     let refused = |errors: ConfigErrors| Failure::plain(errors.to_string());
     let document = xt_config::parse_with_overrides(text, file, settings).map_err(refused)?;
-    let libxl = DomainConfig::from_document(&document, &machine()).map_err(refused)?;
+    let libxl = DomainConfig::from_document(&document, machine).map_err(refused)?;
     let (target, idle): (_, &[&str]) = match host {
         HostKind::Kvm => (Target::Kvm, &xenner::config::IDLE),
         HostKind::Xen => (Target::of(&document), &[]),
     };
-    let keys = xt_config::keys::SPEC_KEYS.iter().copied();
+    let hvm = match target {
+        Target::XenHvm => xt_config::HVM_KEYS,
+        _ => &[],
+    };
+    let keys = xt_config::keys::SPEC_KEYS.iter().chain(hvm).copied();
     let acted_on: Vec<&str> = keys.filter(|key| !idle.contains(key)).collect();
     let checked = DomainSpec::for_target(&document, &acted_on, target).map_err(refused)?;
     let mut spec = checked.value;
     // Both must tell of the same domain.
     spec.uuid = spec.uuid.or(libxl.value.c_info.uuid);
+    if let (Some(hvm), Some(KindInfo::Hvm(info))) = (&mut spec.hvm, &libxl.value.b_info.kind) {
+        hvm.info = (**info).clone();
+    }
     let mut source = text.to_owned();
     for setting in settings {
         if !source.is_empty() && !source.ends_with('\n') {
@@ -151,6 +185,10 @@ fn parse(text: &str, file: &str, settings: &[String], host: HostKind) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn parse(text: &str, settings: &[String], host: HostKind) -> Result<Loaded, Failure> {
+        super::parse(text, "web.cfg", settings, host, &machine(None))
+    }
 
     const WEB: &str = "name = 'web'\nkernel = '/k'\nmemory = 64\n";
 
@@ -181,18 +219,18 @@ mod tests {
     #[test]
     fn settings_win_and_are_kept() {
         let settings = ["memory=128".to_owned()];
-        let loaded = parse(WEB, "web.cfg", &settings, HostKind::Kvm).unwrap();
+        let loaded = parse(WEB, &settings, HostKind::Kvm).unwrap();
         assert_eq!(loaded.spec.memory_mib, 128);
         assert_eq!(loaded.source, WEB.to_owned() + "memory=128\n");
     }
 
     #[test]
     fn errors_have_a_place() {
-        let error = parse("name = 'a'\nmemory = [\n", "web.cfg", &[], HostKind::Kvm).unwrap_err();
+        let error = parse("name = 'a'\nmemory = [\n", &[], HostKind::Kvm).unwrap_err();
         assert_eq!(error.status, Status::Failed);
         assert!(error.message.starts_with("web.cfg:"), "{error}");
         let text = WEB.to_owned() + "type = 'pvh'\n";
-        let loaded = parse(&text, "web.cfg", &[], HostKind::Kvm).unwrap();
+        let loaded = parse(&text, &[], HostKind::Kvm).unwrap();
         let refusal = HostError::Key {
             key: "type",
             message: "no".into(),
@@ -205,7 +243,7 @@ mod tests {
     #[test]
     fn what_a_host_does_not_act_on_is_said() {
         let text = WEB.to_owned() + "max_grant_frames = 64\n";
-        let of = |host| parse(&text, "web.cfg", &[], host).unwrap().warnings;
+        let of = |host| parse(&text, &[], host).unwrap().warnings;
         assert_eq!(of(HostKind::Xen).len(), 0);
         let warnings = of(HostKind::Kvm);
         assert!(warnings[0].contains("max_grant_frames"), "{warnings:?}");

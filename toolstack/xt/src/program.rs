@@ -94,7 +94,7 @@ fn perform(cli: Cli) -> Result<Status, Failure> {
             Ok(Status::Success)
         }
         Command::Help(arguments) => help(arguments.topic.as_deref()),
-        Command::Create(arguments) => create::create(&cli, arguments, wanted, &open),
+        Command::Create(arguments) => create::create(&cli, arguments, &open),
         command => on(&*open()?, command),
     }
 }

@@ -144,13 +144,15 @@ pub fn shutdown(reason: u32) -> ! {
     }
 }
 
-/// Ends the domain the way the command line asks for: `reboot`, `crash`, `suspend`, `watchdog`, else power off.
+/// Ends the domain the way the command line asks for: `reboot`, `crash`, `suspend`, `watchdog`, `soft_reset`, else power
+/// off.
 pub fn shutdown_as_asked() -> ! {
     let reasons = [
         ("reboot", SHUTDOWN_reboot),
         ("crash", SHUTDOWN_crash),
         ("suspend", SHUTDOWN_suspend),
         ("watchdog", SHUTDOWN_watchdog),
+        ("soft_reset", SHUTDOWN_soft_reset),
     ];
     let asked = reasons.iter().find(|(word, _)| has_word(word));
     let reason = asked.map_or(SHUTDOWN_poweroff, |(_, reason)| *reason);

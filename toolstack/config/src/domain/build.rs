@@ -166,9 +166,13 @@ fn clock(reader: &mut Reader<'_>, kind: Type, info: &mut BuildInfo) {
         );
         return;
     }
-    // All but the first, which is libxl's own.
+    info.timer_mode = timer_mode(reader);
+}
+
+/// All but the first, which is libxl's own.
+pub(crate) fn timer_mode(reader: &mut Reader<'_>) -> TimerMode {
     let modes = TimerMode::NAMES.get(1..).unwrap_or_default();
-    info.timer_mode = mode(reader, "timer_mode", modes);
+    mode(reader, "timer_mode", modes)
 }
 
 /// A name, or, deprecated, its place among the names.

@@ -15,7 +15,7 @@ const VIRIDIAN_BITS: u32 = 64;
 const MMIO_HOLE: std::ops::RangeInclusive<i64> = 256..=3840;
 const PORT: std::ops::RangeInclusive<i64> = 0..=65_535;
 
-pub(super) fn read(reader: &mut Reader<'_>) -> HvmInfo {
+pub(crate) fn read(reader: &mut Reader<'_>) -> HvmInfo {
     let mut info = HvmInfo {
         pae: reader.defbool("pae"),
         acpi_s3: reader.defbool("acpi_s3"),

@@ -12,12 +12,13 @@ mod build;
 mod device;
 mod display;
 mod host;
-mod hvm;
+pub(crate) mod hvm;
 mod medium;
 mod pairs;
 mod passthrough;
 mod sound;
 
+pub(crate) use build::timer_mode;
 pub use host::{Defaults, Host};
 
 use crate::diagnostic::ConfigErrors;

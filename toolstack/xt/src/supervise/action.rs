@@ -86,9 +86,6 @@ pub fn end(host: &dyn Host, owed: &Owed, domain: &DomainInfo) -> Result<(), Fail
     let Some(action) = wanted(&spec.on, reason) else {
         return Ok(());
     };
-    // As xl keeps it; the next run's is the same.
-    let source = host.kept(domid, "xl")?.unwrap_or_default();
-    let source = String::from_utf8_lossy(&source).into_owned();
     let name = &domain.name;
     eprintln!(
         "xt: Domain {name} ({}) ended: {reason:?}; {action:?} follows",
@@ -101,7 +98,7 @@ pub fn end(host: &dyn Host, owed: &Owed, domain: &DomainInfo) -> Result<(), Fail
         Action::Preserve => done(),
         Action::Destroy | Action::CoredumpDestroy => Ok(host.destroy(domid)?),
         Action::Restart | Action::CoredumpRestart => {
-            let restart = next(domain, &record, spec, source);
+            let restart = next(host, domain, &record, spec);
             if let Ok(restart) = &restart {
                 owed.note(restart)?;
             }
@@ -109,7 +106,7 @@ pub fn end(host: &dyn Host, owed: &Owed, domain: &DomainInfo) -> Result<(), Fail
             start_again(host, owed, &restart?)
         }
         Action::RenameRestart => {
-            let restart = next(domain, &record, spec, source);
+            let restart = next(host, domain, &record, spec);
             if let Ok(restart) = &restart {
                 owed.note(restart)?;
             }
@@ -117,16 +114,20 @@ pub fn end(host: &dyn Host, owed: &Owed, domain: &DomainInfo) -> Result<(), Fail
             host.preserve(domid, &kept_name(host, name)?)?;
             start_again(host, owed, &restart?)
         }
-        Action::SoftReset => Ok(host.soft_reset(domid, &spec)?),
+        // Where that cannot be the domain is kept as it is, and said so once.
+        Action::SoftReset => host.soft_reset(domid, &spec).or_else(|error| {
+            done()?;
+            Err(error.into())
+        }),
     }
 }
 
 /// The start that follows an end.
 fn next(
+    host: &dyn Host,
     domain: &DomainInfo,
     record: &Record,
     spec: DomainSpec,
-    source: String,
 ) -> Result<Restart, Failure> {
     let next = record.next(record::now()).ok_or_else(|| {
         Failure::plain(format!(
@@ -135,10 +136,14 @@ fn next(
             record::EARLY
         ))
     })?;
+    let domid = DomId(domain.domid);
+    // As xl keeps it.
+    let source = host.kept(domid, "xl")?.unwrap_or_default();
     Ok(Restart {
         uuid: domain.uuid,
         spec,
-        source,
+        source: String::from_utf8_lossy(&source).into_owned(),
+        libxl: host.libxl_config(domid)?.unwrap_or_default(),
         next,
     })
 }
@@ -150,6 +155,7 @@ fn start_again(host: &dyn Host, owed: &Owed, restart: &Restart) -> Result<(), Fa
         paused: true,
         uncommitted: true,
         source: restart.source.clone(),
+        libxl: restart.libxl.clone(),
         ..CreateOptions::default()
     };
     let start = || {

@@ -123,6 +123,15 @@ fn a_soft_reset_keeps_the_domain() {
 }
 
 #[test]
+fn a_soft_reset_that_cannot_be_is_tried_once() {
+    let (host, domid) = created(all(Action::SoftReset));
+    host.refuse_creation();
+    host.shut_down(domid, ShutdownReason::SoftReset);
+    assert_eq!(round(&host, &notes().owed, |_| true).unwrap(), 0);
+    assert_eq!(names(&host), [(1, "g".to_owned())]);
+}
+
+#[test]
 fn a_domain_that_ends_at_once_is_not_restarted_for_ever() {
     let (host, _) = created(all(Action::Restart));
     for round_number in 1..10 {
@@ -177,7 +186,8 @@ fn a_domain_that_is_not_ours_to_look_after_is_not_ours_to_wait_for() {
 fn noted(host: &Fake, domid: DomId, notes: &Notes) -> Restart {
     let domain = host.domain(domid).unwrap();
     let spec = host.configuration(domid).unwrap().unwrap();
-    let restart = next(&domain, &Record::default(), spec, "source".into()).unwrap();
+    host.keep(domid, "xl", b"source").unwrap();
+    let restart = next(host, &domain, &Record::default(), spec).unwrap();
     notes.owed.note(&restart).unwrap();
     restart
 }

@@ -94,16 +94,76 @@ pub fn in_foreground(
         if !domain.self_supervised {
             action::end(host, &Owed::here(), &domain)?;
         }
-        // A new start has a new number, and one that does not answer has no UUID.
-        let is_same = |other: &DomainInfo| other.uuid == domain.uuid || other.domid == domain.domid;
-        let same = host.list()?.into_iter().find(is_same);
-        match same {
+        match now(host, &domain)? {
             None => return Ok(Status::Success),
+            // It has ended since it was looked at last: its settings are carried out first.
+            Some(there) if !there.self_supervised && is_news(&there, &domain) => {
+                domain = there;
+                continue;
+            }
             // Kept for inspection: nothing more will come.
             Some(kept) if kept.state.shutdown.is_some() => return Ok(Status::Success),
             Some(there) if there.uuid == domain.uuid => domain = there,
             Some(_) => {}
         }
         changes.wait(None)?;
+    }
+}
+
+/// Whether an end has not been seen yet.
+fn is_news(there: &DomainInfo, seen: &DomainInfo) -> bool {
+    let seen = there.domid == seen.domid && seen.state.shutdown.is_some();
+    there.state.shutdown.is_some() && !seen
+}
+
+/// What has become of a domain. A new start has a new number, and one that does not answer has no UUID.
+fn now(host: &dyn Host, domain: &DomainInfo) -> Result<Option<DomainInfo>, Failure> {
+    let mut all = host.list()?;
+    let same = all.iter().position(|other| other.uuid == domain.uuid);
+    let same = same.or_else(|| all.iter().position(|other| other.domid == domain.domid));
+    Ok(same.map(|place| all.swap_remove(place)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use xt_config::DomainSpec;
+    use xt_host::{CreateOptions, HostKind, ShutdownReason};
+
+    use super::*;
+    use crate::verb::testing::Fake;
+
+    /// The domain ends while its end is waited for.
+    struct Ends {
+        host: Arc<Fake>,
+        domid: DomId,
+    }
+
+    impl Changes for Ends {
+        fn wait(&mut self, _limit: Option<Duration>) -> xt_host::Result<bool> {
+            self.host.shut_down(self.domid, ShutdownReason::Poweroff);
+            Ok(true)
+        }
+    }
+
+    #[test]
+    fn an_end_in_the_foreground_is_seen_to() {
+        let text = "name = 'g'\nkernel = '/k'\nmemory = 64\n";
+        let document = xt_config::parse(text, "g.cfg").unwrap();
+        let spec = DomainSpec::from_document(&document, xt_config::keys::SPEC_KEYS).unwrap();
+        let host = Arc::new(Fake::new(HostKind::Xen));
+        let domid = host.create(&spec.value, &CreateOptions::default()).unwrap();
+        Record::default().write(&*host, domid).unwrap();
+        let changes = Box::new(Ends {
+            host: Arc::clone(&host),
+            domid,
+        });
+        in_foreground(&*host, domid, changes).unwrap();
+        assert!(
+            host.list().unwrap().is_empty(),
+            "destroyed, as is the default"
+        );
     }
 }

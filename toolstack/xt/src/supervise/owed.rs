@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 use uuid::Uuid;
 use xt_config::DomainSpec;
+use xt_config::libxl::DomainConfig;
 
 use super::record::Record;
 use crate::status::Failure;
@@ -24,6 +25,8 @@ pub struct Restart {
     pub spec: DomainSpec,
     /// What it was made from, as `xl` keeps it.
     pub source: String,
+    /// The same in libxl's terms.
+    pub libxl: DomainConfig,
     /// The next one's record.
     pub next: Record,
 }

@@ -4,17 +4,15 @@ use serde_json::json;
 use xt_host::{ConsoleKind, CreateOptions, DomId, Host, HostKind};
 
 use super::console::Attached;
-use crate::choose::Signs;
 use crate::cli::{Cli, ConfigUpdateArgs, CreateArgs};
 use crate::output::{print, print_json};
 use crate::status::{Failure, Status};
 use crate::{config, supervise};
 
-/// `create`. A dry run needs no host, only its kind.
+/// `create`. A dry run needs no host; where there is one, the processors it has are those that count.
 pub fn create(
     cli: &Cli,
     arguments: &CreateArgs,
-    wanted: Option<HostKind>,
     open: &dyn Fn() -> Result<Box<dyn Host>, Failure>,
 ) -> Result<Status, Failure> {
     let dry = arguments.dry_run || cli.dry_run;
@@ -30,17 +28,16 @@ pub fn create(
         }
     };
     if dry {
-        let (config, warnings) = config::describe(&file, &settings)?;
+        let (config, warnings) = config::describe(&file, &settings, open().ok().as_deref())?;
         warn(&warnings);
         let text = config.to_json();
         let text = text.map_err(|error| Failure::plain(error.to_string()))?;
         return print(&(text + "\n"));
     }
-    let kind = wanted.map_or_else(|| Signs::look().kind(), Ok)?;
-    let loaded = config::load(&file, &settings, kind)?;
-    warn(&loaded.warnings);
     let host = open()?;
     let host = &*host;
+    let loaded = config::load(&file, &settings, host)?;
+    warn(&loaded.warnings);
     // Not before it is looked after: it could end unseen.
     let held = arguments.console || host.kind() == HostKind::Xen && !arguments.unsupervised;
     let options = CreateOptions {
@@ -48,6 +45,7 @@ pub fn create(
         unsupervised: arguments.unsupervised,
         uncommitted: true,
         source: loaded.source.clone(),
+        libxl: loaded.libxl.clone(),
     };
     // Before it can end.
     let changes = match arguments.foreground {
@@ -102,8 +100,9 @@ fn prepare(
 pub fn config_update(host: &dyn Host, arguments: &ConfigUpdateArgs) -> Result<Status, Failure> {
     let domain = host.find(&arguments.domain)?;
     let (file, settings) = config::split(&arguments.arguments, arguments.config.as_deref())?;
-    let loaded = config::load(&file, &settings, host.kind())?;
-    host.set_configuration(DomId(domain.domid), &loaded.spec, &loaded.source)
+    let loaded = config::load(&file, &settings, host)?;
+    let domid = DomId(domain.domid);
+    host.set_configuration(domid, &loaded.spec, &loaded.libxl, &loaded.source)
         .map_err(|error| loaded.locate(error))?;
     Ok(Status::Success)
 }

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 use xt_config::DomainType;
-use xt_config::libxl::{Listing, MemKb, Scheduler, Tuning, Type};
+use xt_config::libxl::{Bitmap, Listing, MemKb, Scheduler, Tuning, Type};
 use xt_host::{DomId, DomainInfo, Host};
 
 use super::domains;
@@ -49,6 +49,11 @@ fn long(host: &dyn Host, domain: &DomainInfo) -> Result<Listing, Failure> {
     // libxl adds the video memory, also where that is "not set", as for domain 0.
     let with_video = |kib: u64| MemKb(kib.wrapping_add(build.video_memkb.0));
     build.target_memkb = target.map_or(build.target_memkb, with_video);
+    // libxl has room for as many as the domain may have.
+    let online = domain
+        .vcpus_online
+        .min(build.max_vcpus.max(0).cast_unsigned());
+    build.avail_vcpus = Bitmap::below(online);
     if let Ok(settings) = host.credit2(DomId(domain.domid)) {
         let params = &mut config.b_info.sched_params;
         params.sched = Scheduler::Credit2;

@@ -119,9 +119,13 @@ pub fn dump_core(host: &dyn Host, arguments: &DumpCoreArgs) -> Result<Status, Fa
     let file = options
         .open(path)
         .map_err(|error| Failure::plain(format!("Cannot write the core file {path:?}: {error}")))?;
+    // What is no file, as a pipe, is not this program's to remove.
+    let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
     if let Err(error) = host.dump_core(domid, file, path, false) {
-        // Half a core file misleads.
-        let _ = std::fs::remove_file(path);
+        if is_file {
+            // Half a core file misleads.
+            let _ = std::fs::remove_file(path);
+        }
         return Err(error.into());
     }
     Ok(Status::Success)

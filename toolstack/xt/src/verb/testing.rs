@@ -9,6 +9,7 @@ use std::time::Duration;
 use uuid::Uuid;
 use xt_config::DomainSpec;
 use xt_config::disk::DiskSpec;
+use xt_config::libxl::DomainConfig;
 use xt_config::vif::VifSpec;
 use xt_devices::list::{BlockEntry, NetworkEntry};
 use xt_host::{
@@ -58,6 +59,7 @@ impl Fake {
             .unwrap();
     }
 
+    /// Domains are neither created nor reset from now on.
     pub fn refuse_creation(&self) {
         self.lock().refuse = true;
     }
@@ -225,6 +227,9 @@ impl Host for Fake {
     }
 
     fn soft_reset(&self, domid: DomId, _spec: &DomainSpec) -> Result<()> {
+        if self.lock().refuse {
+            return Err(HostError::Refused("refused".into()));
+        }
         self.with(domid, |member| member.info.state.shutdown = None)
     }
 
@@ -232,7 +237,13 @@ impl Host for Fake {
         self.with(domid, |member| Some(member.spec.clone()))
     }
 
-    fn set_configuration(&self, domid: DomId, spec: &DomainSpec, _source: &str) -> Result<()> {
+    fn set_configuration(
+        &self,
+        domid: DomId,
+        spec: &DomainSpec,
+        _libxl: &DomainConfig,
+        _source: &str,
+    ) -> Result<()> {
         self.with(domid, |member| member.spec = spec.clone())
     }
 
