@@ -1,6 +1,6 @@
 //! A guest for tests of toolstacks: it is up at once, and ends as its command line says, or stays.
 //!
-//! With the word `stay` it waits for ever; else see [`xenner_guests::boot::shutdown_as_asked`].
+//! With the word `stay` it waits for ever; else see `boot::shutdown_as_asked`.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
