@@ -6,7 +6,7 @@
 //! jumps there says no more than SYSCALL would with the RCX and R11 it holds.
 //!
 //! **The timer's window.** A kernel that keeps a tick asks for its next one
-//! (`VCPUOP_set_singleshot_timer`) in each. When [`super::foresight`] has armed
+//! (`VCPUOP_set_singleshot_timer`) in each. When `foresight` has armed
 //! the timer for that already, the call need not leave ring 3: before its OUT
 //! the code compares the deadline asked for with a window, and returns 0 inside
 //! it. The window ends where the timer is armed, so the event comes no earlier
