@@ -15,7 +15,7 @@ fn keeper(dom0: &mut Dom0) {
 
 /// Memory, nodes, files, loop devices and the supervisor's files are as before.
 #[test]
-#[ignore = "not seen to pass yet; for the nightly run"]
+#[ignore = "minutes; for the nightly run"]
 fn domains_come_and_go() {
     let mut dom0 = Dom0::boot(&[]);
     keeper(&mut dom0);
@@ -84,7 +84,7 @@ fn drawn(moments: &[Moment], count: usize, random: &mut u64) -> Vec<Moment> {
 /// `xt` is killed as it enters some system call of `create` or `destroy`: the next command, whatever it
 /// is, leaves no half of a domain.
 #[test]
-#[ignore = "not seen to pass yet; for the nightly run"]
+#[ignore = "minutes; for the nightly run"]
 fn killed_commands_leave_nothing() {
     let mut dom0 = Dom0::boot(&[]);
     keeper(&mut dom0);

@@ -26,7 +26,7 @@ const SETTINGS: [(&str, &[&str]); 5] = [
 ];
 
 #[test]
-#[ignore = "not seen to pass yet; for the nightly run"]
+#[ignore = "minutes; for the nightly run"]
 fn keys_have_their_effect() {
     let mut dom0 = Dom0::boot(&[("told", TOLD)]);
     let mut wrong = Vec::new();
