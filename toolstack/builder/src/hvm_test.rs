@@ -1,29 +1,7 @@
-use xen_sys::addr::Mfn;
 use zerocopy::FromBytes;
 
 use super::*;
-use crate::memory::{MemoryError, check_range};
-
-struct Memory(Vec<u8>);
-
-impl GuestMemory for Memory {
-    fn nr_pages(&self) -> u64 {
-        (self.0.len() / PAGE) as u64
-    }
-    fn mfn(&self, pfn: Pfn) -> Mfn {
-        Mfn(pfn.0)
-    }
-    fn write(&mut self, pfn: Pfn, offset: u64, bytes: &[u8]) -> Result<(), MemoryError> {
-        let at = check_range(self.nr_pages(), pfn, offset, bytes.len())? as usize;
-        self.0[at..at + bytes.len()].copy_from_slice(bytes);
-        Ok(())
-    }
-    fn read(&self, pfn: Pfn, offset: u64, bytes: &mut [u8]) -> Result<(), MemoryError> {
-        let at = check_range(self.nr_pages(), pfn, offset, bytes.len())? as usize;
-        bytes.copy_from_slice(&self.0[at..at + bytes.len()]);
-        Ok(())
-    }
-}
+use crate::memory::OwnMemory;
 
 /// A firmware of 4 bytes at 1 MiB, 0x1800 bytes in memory.
 fn firmware() -> Vec<u8> {
@@ -75,13 +53,15 @@ fn what_the_firmware_finds() {
         kind: 1,
         reserved: 0,
     }];
-    let mut memory = Memory(vec![0xff; 2 << 20]);
+    // Firmware may find anything there: the hypervisor hands out what others have used.
+    let mut memory = OwnMemory::new(0x200);
+    memory.write(Pfn(0), 0, &vec![0xff; 2 << 20]).unwrap();
     let built = loader.build(&mut memory, &spec(&memmap)).unwrap();
     assert_eq!(built.start.entry, 0x10_0002);
     assert_eq!(built.acpi, Some((0x10_4000, 10)));
     assert_eq!(built.start.start_info, 0x10_5000);
     assert_eq!(built.start.end, Pfn(0x106));
-    let at = |at: u64| &memory.0[at as usize..];
+    let at = |at: u64| &memory.bytes()[at as usize..];
     assert!(at(0x10_0000).starts_with(b"code\0\0\0\0"));
     assert_eq!(at(0x10_17ff)[..2], [0, 0xff], "cleared, and no more");
     let (info, _) = HvmStartInfo::read_from_prefix(at(0x10_5000)).unwrap();
@@ -129,7 +109,7 @@ fn what_does_not_fit_is_said() {
     let file = firmware();
     let loader = HvmLoader::new(&file).unwrap();
     let error = loader
-        .build(&mut Memory(vec![0; 0x10_5000]), &spec(&[]))
+        .build(&mut OwnMemory::new(0x105), &spec(&[]))
         .unwrap_err();
     assert!(error.to_string().starts_with("The firmware"), "{error}");
 }

@@ -35,7 +35,6 @@ mod nodes;
 mod pvh;
 mod settings;
 mod userdata;
-mod zone;
 
 use std::io;
 use std::path::PathBuf;

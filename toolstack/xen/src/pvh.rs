@@ -94,17 +94,7 @@ pub(crate) fn build(
 
     let ranges = ranges(spec.max_memory_mib * PAGES_OF_MIB);
     let map = memory_map(&ranges);
-    let e820: Vec<E820Entry> = map
-        .iter()
-        .map(|entry| E820Entry {
-            addr: entry.addr,
-            size: entry.size,
-            kind: entry.kind,
-        })
-        .collect();
-    control
-        .set_memory_map(domid, &e820)
-        .map_err(failed("Cannot set the domain's memory map"))?;
+    set_memory_map(control, domid, &map)?;
 
     let pvh = PvhSpec {
         cmd_line: spec.cmdline.as_deref().unwrap_or_default().as_bytes(),
@@ -125,18 +115,60 @@ pub(crate) fn build(
         .set_hvm_param(domid, HVM_PARAM_TIMER_MODE, 1)
         .and_then(|()| special_pages(control, domid, ports))
         .map_err(failed("Cannot make the domain's own pages"))?;
-    let records = control
-        .hvm_context(domid)
-        .map_err(failed("Cannot read the domain's initial state"))?;
-    let records = first_vcpu(&records, &built, true)
-        .ok_or_else(|| HostError::because("Xen's record of a new domain's state makes no sense"))?;
-    control
-        .set_hvm_context(domid, &records)
-        .map_err(failed("Xen refuses the domain's initial state"))?;
+    set_first_vcpu(control, domid, &built, true)?;
     Ok(Rings {
         store: SPECIAL_XENSTORE,
         console: SPECIAL_CONSOLE,
     })
+}
+
+/// What the domain finds at `XENMEM_memory_map`: the same as in its start info.
+pub(crate) fn set_memory_map(
+    control: &Control,
+    domid: DomId,
+    map: &[HvmMemmapTableEntry],
+) -> Result<()> {
+    let e820: Vec<E820Entry> = map
+        .iter()
+        .map(|entry| E820Entry {
+            addr: entry.addr,
+            size: entry.size,
+            kind: entry.kind,
+        })
+        .collect();
+    control
+        .set_memory_map(domid, &e820)
+        .map_err(failed("Cannot set the domain's memory map"))
+}
+
+/// The first vCPU's state; see [`first_vcpu`].
+pub(crate) fn set_first_vcpu(
+    control: &Control,
+    domid: DomId,
+    start: &PvhImage,
+    cached: bool,
+) -> Result<()> {
+    let records = control
+        .hvm_context(domid)
+        .map_err(failed("Cannot read the domain's initial state"))?;
+    let records = first_vcpu(&records, start, cached)
+        .ok_or_else(|| HostError::because("Xen's record of a new domain's state makes no sense"))?;
+    control
+        .set_hvm_context(domid, &records)
+        .map_err(failed("Xen refuses the domain's initial state"))
+}
+
+/// How much of its memory, all of it on demand, the domain begins with.
+pub(crate) fn set_pod_target(control: &Control, domid: DomId, pages: u64) -> Result<()> {
+    control
+        .set_pod_target(domid, pages)
+        .map(drop)
+        .map_err(|error| match error.raw_os_error() {
+            Some(nix::libc::ENOMEM) => {
+                HostError::Resources(format!("There are no {} MiB free.", pages / PAGES_OF_MIB))
+            }
+            _ => failed("Cannot give the domain memory")(error),
+        })
 }
 
 /// All memory the domain may ever have is in its map; with less to begin with, it is populated on
@@ -155,14 +187,7 @@ fn take_memory<'a>(
     }
     let memory = DomainMemory::of_pvh(control, domid, ranges, true)
         .map_err(failed("Cannot give the domain memory"))?;
-    control
-        .set_pod_target(domid, pages)
-        .map_err(|error| match error.raw_os_error() {
-            Some(nix::libc::ENOMEM) => {
-                HostError::Resources(format!("There are no {} MiB free.", spec.memory_mib))
-            }
-            _ => failed("Cannot give the domain memory")(error),
-        })?;
+    set_pod_target(control, domid, pages)?;
     Ok(memory)
 }
 

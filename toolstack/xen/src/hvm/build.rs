@@ -8,7 +8,7 @@ use xen_sys::DomId;
 use xen_sys::addr::{Mfn, PAGE_SIZE, Pfn};
 use xen_sys::domctl::*;
 use xen_sys::hvm::*;
-use xen_sys::memory::{E820Entry, XENMEMF_populate_on_demand};
+use xen_sys::memory::XENMEMF_populate_on_demand;
 use xen_sys::sysctl::{XEN_SYSCTL_PHYSCAP_hap, XenSysctlPhysinfo};
 use xt_builder::hvm::Place;
 use xt_builder::memory::check_range;
@@ -18,7 +18,7 @@ use xt_host::{HostError, Result};
 use xt_host_xen::Control;
 use xt_host_xen::control::Release;
 
-use super::plan::{FOUR_GIB, yes};
+use super::plan::{FOUR_GIB, VGA_WINDOW, yes};
 use super::{Hvm, Plan};
 use crate::build::{Ports, Rings, claimed, say};
 use crate::{failed, memory, pvh};
@@ -181,26 +181,9 @@ pub(crate) fn build(
         pages: plan.low_end,
     };
     let built = loader.build(&mut low, &image).map_err(refused)?;
-    let e820: Vec<E820Entry> = memmap
-        .iter()
-        .map(|entry| E820Entry {
-            addr: entry.addr,
-            size: entry.size,
-            kind: entry.kind,
-        })
-        .collect();
-    control
-        .set_memory_map(domid, &e820)
-        .map_err(failed("Cannot set the domain's memory map"))?;
+    pvh::set_memory_map(control, domid, &memmap)?;
     special_pages(control, domid, ports).map_err(failed("Cannot make the domain's own pages"))?;
-    let records = control
-        .hvm_context(domid)
-        .map_err(failed("Cannot read the domain's initial state"))?;
-    let records = pvh::first_vcpu(&records, &built.start, false)
-        .ok_or_else(|| HostError::because("Xen's record of a new domain's state makes no sense"))?;
-    control
-        .set_hvm_context(domid, &records)
-        .map_err(failed("Xen refuses the domain's initial state"))?;
+    pvh::set_first_vcpu(control, domid, &built.start, false)?;
     let rings = Rings {
         store: pvh::SPECIAL_XENSTORE,
         console: pvh::SPECIAL_CONSOLE,
@@ -237,7 +220,7 @@ fn set_platform(control: &Control, domid: DomId, hvm: &HvmSpec, plan: &Plan) -> 
 
 /// RAM: all the domain may ever have, on demand where it begins with less.
 fn take_memory(control: &Control, domid: DomId, plan: &Plan) -> Result<()> {
-    let window = 0x20;
+    let window = VGA_WINDOW.end - VGA_WINDOW.start;
     let populate = |flags| {
         for range in plan.ranges() {
             let mut frames: Vec<u64> = range.collect();
@@ -249,13 +232,7 @@ fn take_memory(control: &Control, domid: DomId, plan: &Plan) -> Result<()> {
         return claimed(control, domid, plan.pages - window, || populate(0));
     }
     populate(XENMEMF_populate_on_demand).map_err(failed("Cannot give the domain memory"))?;
-    control
-        .set_pod_target(domid, plan.target_pages - window)
-        .map(drop)
-        .map_err(|_| {
-            let mib = plan.target_pages / crate::build::PAGES_OF_MIB;
-            HostError::Resources(format!("There are no {mib} MiB free."))
-        })
+    pvh::set_pod_target(control, domid, plan.target_pages - window)
 }
 
 /// What the domain finds at `XENMEM_memory_map`: libxl tells of RAM from 1 MiB on.

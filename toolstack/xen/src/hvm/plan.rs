@@ -10,6 +10,8 @@ use xt_host::{HostError, Result};
 const HOLE_START: u64 = 0xf_0000;
 /// 4 GiB, in pages.
 pub(super) const FOUR_GIB: u64 = 0x10_0000;
+/// Pages of the old graphics card's window: there is no RAM behind them.
+pub(super) const VGA_WINDOW: std::ops::Range<u64> = 0xa0..0xc0;
 /// Pages of a MiB.
 const MIB: u64 = 256;
 
@@ -121,9 +123,9 @@ impl Plan {
         })
     }
 
-    /// The ranges of pages that are RAM: the old graphics card's window is left out.
+    /// The ranges of pages that are RAM.
     pub(super) fn ranges(&self) -> Vec<std::ops::Range<u64>> {
-        let mut ranges = vec![0..0xa0, 0xc0..self.low_end];
+        let mut ranges = vec![0..VGA_WINDOW.start, VGA_WINDOW.end..self.low_end];
         if self.high_end != 0 {
             ranges.push(FOUR_GIB..self.high_end);
         }
@@ -243,9 +245,9 @@ fn clock(hvm: &HvmSpec) -> i64 {
 
 /// Seconds that this machine's time zone is ahead of UTC now.
 fn local_offset() -> i64 {
-    let now = std::time::SystemTime::now();
-    let since = now.duration_since(std::time::UNIX_EPOCH);
-    crate::zone::offset_at(since.map_or(0, |since| since.as_secs() as i64))
+    let now = jiff::Timestamp::now();
+    let offset = jiff::tz::TimeZone::system().to_offset(now);
+    offset.seconds().into()
 }
 
 #[cfg(test)]
