@@ -4,6 +4,9 @@
 //! nothing behind fixed registers. They lie where Xen's own toolstack puts them, so that a kernel finds
 //! nothing new.
 
+use acpi_tables::aml::{BufferData, Device, Name, Path, Scope};
+use acpi_tables::{Aml, AmlSink};
+
 /// Where the tables begin; the root pointer is in the last page.
 pub(crate) const BASE: u64 = 0xfc00_0000;
 /// Where the root pointer is.
@@ -13,6 +16,8 @@ pub(crate) const PAGES: u64 = 8;
 
 const PAGE: u64 = 4096;
 const LAPIC: u32 = 0xfee0_0000;
+/// Local APICs whose identifiers fit into a byte.
+const MOST: u32 = 128;
 
 /// FADT: no fixed hardware (`HW_REDUCED_ACPI`).
 const HW_REDUCED: u32 = 1 << 20;
@@ -24,7 +29,7 @@ const NO_RTC: u16 = 1 << 5;
 
 /// Offset and contents of each piece, from [`BASE`] on.
 pub(crate) fn tables(vcpus: u32, online: u32) -> Vec<(u64, Vec<u8>)> {
-    let dsdt = table(b"DSDT", 2, &[]);
+    let dsdt = table(b"DSDT", 2, &processors(vcpus));
     let dsdt_at = 0x40u64;
     let fadt = table(b"FACP", 5, &fadt(BASE + dsdt_at));
     let fadt_at = (dsdt_at + dsdt.len() as u64).next_multiple_of(64);
@@ -94,14 +99,43 @@ fn fadt(dsdt: u64) -> Vec<u8> {
     body
 }
 
+/// A device for each vCPU (ACPI 6.3, 8.4). Linux takes from it the APIC identifier of one that is offline
+/// at the start; without, `vcpu-set` could not bring it online. Which ones are there is xenstore's to tell:
+/// they are all said to be enabled here, as it comes about with libxl's tables, too.
+fn processors(vcpus: u32) -> Vec<u8> {
+    let mut aml = Vec::new();
+    for vcpu in 0..vcpus.min(MOST) {
+        let path: Path = format!("C{vcpu:03X}").as_str().into();
+        let hid = Name::new("_HID".into(), &"ACPI0007");
+        let uid = Name::new("_UID".into(), &vcpu);
+        let sta = Name::new("_STA".into(), &0xfu8);
+        let mat = Name::new("_MAT".into(), &BufferData::new(lapic(vcpu, true).to_vec()));
+        let device = Device::new(path, vec![&hid, &uid, &sta, &mat]);
+        Scope::new("\\_SB_".into(), vec![&device]).to_aml_bytes(&mut Sink(&mut aml));
+    }
+    aml
+}
+
+/// AML, put together.
+struct Sink<'a>(&'a mut Vec<u8>);
+
+impl AmlSink for Sink<'_> {
+    fn byte(&mut self, byte: u8) {
+        self.0.push(byte);
+    }
+}
+
+/// "Processor Local APIC Structure".
+fn lapic(vcpu: u32, enabled: bool) -> [u8; 8] {
+    [0, 8, vcpu as u8, (vcpu * 2) as u8, enabled.into(), 0, 0, 0]
+}
+
 /// "Multiple APIC Description Table": a local APIC for each vCPU, whose identifiers are even.
 fn madt(vcpus: u32, online: u32) -> Vec<u8> {
     let mut body = LAPIC.to_le_bytes().to_vec();
     body.extend_from_slice(&0u32.to_le_bytes());
-    for vcpu in 0..vcpus.min(128) {
-        let enabled = u32::from(vcpu < online);
-        body.extend_from_slice(&[0, 8, vcpu as u8, (vcpu * 2) as u8]);
-        body.extend_from_slice(&enabled.to_le_bytes());
+    for vcpu in 0..vcpus.min(MOST) {
+        body.extend_from_slice(&lapic(vcpu, vcpu < online));
     }
     body
 }
@@ -131,7 +165,9 @@ mod tests {
         let fadt = at(&tables, word(xsdt, 36));
         assert_eq!((&fadt[..4], fadt.len()), (&b"FACP"[..], 268));
         let dsdt = at(&tables, word(fadt, 140));
-        assert_eq!((&dsdt[..4], dsdt.len()), (&b"DSDT"[..], 36));
+        assert_eq!(&dsdt[..4], b"DSDT");
+        let last = b"_MAT\x11\x0b\x0a\x08\0\x08\x02\x04\x01\0\0\0";
+        assert!(dsdt.ends_with(last), "{dsdt:x?}");
         let madt = at(&tables, word(xsdt, 44));
         assert_eq!(madt.len(), 44 + 3 * 8);
         assert_eq!(&madt[44 + 8..44 + 16], &[0, 8, 1, 2, 1, 0, 0, 0]);

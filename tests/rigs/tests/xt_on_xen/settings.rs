@@ -53,7 +53,7 @@ fn keys_have_their_effect() {
 const LINUX: &str = r#"name = "g"
 kernel = "/guest/vmlinuz"
 ramdisk = "/guest/initrd"
-extra = "console=hvc0 panic=-1 quiet"
+extra = "console=hvc0 panic=-1 loglevel=0"
 memory = 192
 maxmem = 224
 vcpus = 1
@@ -120,13 +120,13 @@ fn changed_while_it_runs(kind: &str) {
 }
 
 #[test]
-#[ignore = "not seen to pass yet; for the nightly run"]
+#[ignore = "minutes; for the nightly run"]
 fn a_pv_domain_is_changed_while_it_runs() {
     changed_while_it_runs("pv");
 }
 
 #[test]
-#[ignore = "not seen to pass yet; for the nightly run"]
+#[ignore = "minutes; for the nightly run"]
 fn a_pvh_domain_is_changed_while_it_runs() {
     changed_while_it_runs("pvh");
 }
