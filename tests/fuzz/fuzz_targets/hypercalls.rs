@@ -132,6 +132,9 @@ struct Guest {
     running: usize,
 }
 
+/// Entries of a hypercall's list that are looked at.
+const LONGEST_LIST: u32 = 10_000;
+
 const KERNEL_CS: u16 = 0xe033;
 const KERNEL_SS: u16 = 0xe02b;
 /// Where structures are put.
@@ -213,6 +216,8 @@ impl Guest {
 
     fn step(&mut self, step: Step) {
         let Fake { m, d, .. } = &mut self.f;
+        // A list of 2^32 entries is worked off until the host wants the domain's end.
+        m.ends_after.set(Some(LONGEST_LIST));
         let Cpu { v, r } = &mut self.cpus[self.running];
         let poke = |m: &mut xenner_core::fake::FakeMachine, offset: u16, bytes: &[u8]| {
             let room = 0x1_0000 - usize::from(offset);

@@ -50,7 +50,7 @@ pub struct RigX {
 pub struct Domain {
     /// Its name.
     pub name: String,
-    /// The kernel image's path in dom0.
+    /// The kernel image's path in dom0; empty: none.
     pub kernel: String,
     /// The initial file system's path in dom0.
     pub ramdisk: Option<String>,
@@ -82,13 +82,15 @@ impl Domain {
     /// it, so that its end can be waited for.
     pub fn to_config(&self) -> String {
         let ramdisk = self.ramdisk.as_ref().map(|r| format!("ramdisk = {r:?}\n"));
+        let kernel = match self.kernel.as_str() {
+            "" => String::new(),
+            path => format!("kernel = {path:?}\nextra = {:?}\n", self.command_line),
+        };
         format!(
-            "name = {:?}\nkernel = {:?}\n{}extra = {:?}\nmemory = {}\nvcpus = {}\n\
+            "name = {:?}\n{kernel}{}memory = {}\nvcpus = {}\n\
              on_poweroff = \"destroy\"\non_reboot = \"destroy\"\non_crash = \"destroy\"\n{}\n",
             self.name,
-            self.kernel,
             ramdisk.unwrap_or_default(),
-            self.command_line,
             self.memory_mib,
             self.vcpus,
             self.extra

@@ -88,11 +88,15 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
 const TEST_PACKAGES: &[&str] = &[
     "acpica-tools",
     "curl",
+    "dnsmasq-base",
     "e2fsprogs",
+    "grub-common",
+    "grub-pc-bin",
     "iproute2",
     "passt",
     "qemu-utils",
     "xfsprogs",
+    "xorriso",
 ];
 
 /// What takes too long for every change.

@@ -6,7 +6,7 @@
 
 extern crate std;
 
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use std::boxed::Box;
 use std::collections::{BTreeMap, BTreeSet};
 use std::vec::Vec;
@@ -39,8 +39,8 @@ pub struct FakeMachine {
     pub console: Vec<u8>,
     /// Translations dropped.
     pub flushed: Vec<Flush>,
-    /// The domain is at its end.
-    pub ending: bool,
+    /// After so many more looks the domain is at its end; `None`: it does not end.
+    pub ends_after: Cell<Option<u32>>,
 }
 
 /// A machine, a domain of two virtual CPUs, and the first of these.
@@ -370,7 +370,9 @@ impl Machine for FakeMachine {
     fn shutdown(&mut self, _reason: u32) {}
 
     fn is_ending(&self) -> bool {
-        self.ending
+        let left = self.ends_after.get();
+        self.ends_after.set(left.map(|left| left.saturating_sub(1)));
+        left == Some(0)
     }
 
     fn crash(&mut self, why: &'static str, detail: u64) {

@@ -660,7 +660,7 @@ mod tests {
     #[test]
     fn nobody_waits_for_the_rest_of_a_list() {
         let mut f = Fake::new();
-        f.m.ending = true;
+        f.m.ends_after.set(Some(0));
         let done = Fake::ARG;
         f.poke(done, &7u32);
         let endless = u64::from(u32::MAX);

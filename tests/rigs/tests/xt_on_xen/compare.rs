@@ -79,8 +79,10 @@ fn named_differences() -> BTreeMap<&'static str, (i32, i32)> {
 /// runs just now. That one is paused stays.
 fn masked(text: &str) -> String {
     let states = Regex::new(r" +(\d+ +)?[r-][b-]-(---)? ").expect("a pattern");
+    let paused = Regex::new(r" [r-][b-]p").expect("a pattern");
     let times = Regex::new(r" +\d+(\.\d|:\d\d(:\d\d)?)\b").expect("a pattern");
     let text = states.replace_all(text, " STATE ");
+    let text = paused.replace_all(&text, " PAUSED");
     times.replace_all(&text, " TIME").into_owned()
 }
 

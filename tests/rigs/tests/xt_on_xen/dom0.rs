@@ -47,11 +47,11 @@ const VIF: &str = r#"#!/bin/sh
 ip link set "$vif" up && xenstore-write "$XENBUS_PATH/hotplug-status" connected
 "#;
 
-/// What there is of domains.
+/// What there is of domains. `xl mem-set` notes dom0's own memory, whosever domain it is for.
 const STATE: &str = r#"
 xl info | grep -E 'free_memory|outstanding'
 xl list | awk '{ print $1, $2, $3, $4 }'
-xenstore-ls -fp
+xenstore-ls -fp | grep -v ^/local/domain/0/memory
 ls /var/lib/xen /sys/class/net; ls /run/xt/journal | grep -v lock
 losetup -a
 "#;
