@@ -82,19 +82,25 @@ unsafe impl Argument for MmapResource {
 pub struct ForeignPages(Mapping);
 
 impl ForeignPages {
-    /// Maps frames of a domain: guest frames, of a PV domain machine frames.
+    /// Maps frames of a domain: guest frames, of a PV domain machine frames. Xen lets nobody else map
+    /// for writing what a PV domain has as a page table or descriptor table (`EBUSY`).
     ///
     /// # Errors
     /// `EINVAL` or the like when the domain has no such frame; then nothing is mapped.
-    pub(crate) fn map(privcmd: &Arc<File>, domid: DomId, frames: &[u64]) -> io::Result<Self> {
-        let (mapping, errors) = try_map(privcmd, domid, frames)?;
+    pub(crate) fn map(
+        privcmd: &Arc<File>,
+        domid: DomId,
+        frames: &[u64],
+        writable: bool,
+    ) -> io::Result<Self> {
+        let (mapping, errors) = try_map(privcmd, domid, frames, writable)?;
         match errors.iter().find(|error| **error != 0) {
             Some(error) => Err(Errno::from_raw(-error).into()),
             None => Ok(Self(mapping)),
         }
     }
 
-    /// Which of these frames could be mapped.
+    /// Which of these frames could be mapped for reading.
     ///
     /// # Errors
     /// The driver's.
@@ -103,7 +109,7 @@ impl ForeignPages {
         domid: DomId,
         frames: &[u64],
     ) -> io::Result<Vec<u64>> {
-        let (_unused, errors) = try_map(privcmd, domid, frames)?;
+        let (_unused, errors) = try_map(privcmd, domid, frames, false)?;
         let both = frames.iter().zip(errors);
         Ok(both
             .filter(|(_, error)| *error == 0)
@@ -122,7 +128,7 @@ impl ForeignPages {
         id: u32,
         frames: usize,
     ) -> io::Result<Self> {
-        let mapping = room(privcmd, frames)?;
+        let mapping = room(privcmd, frames, true)?;
         let mut argument = MmapResource {
             dom: domid.0,
             kind: kind.into(),
@@ -139,8 +145,13 @@ impl ForeignPages {
 
 /// Maps what can be mapped, and tells of each frame why it could not: 0 or a negative error. Pages of
 /// those that could not must not be accessed.
-fn try_map(privcmd: &Arc<File>, domid: DomId, frames: &[u64]) -> io::Result<(Mapping, Vec<i32>)> {
-    let mapping = room(privcmd, frames.len())?;
+fn try_map(
+    privcmd: &Arc<File>,
+    domid: DomId,
+    frames: &[u64],
+    writable: bool,
+) -> io::Result<(Mapping, Vec<i32>)> {
+    let mapping = room(privcmd, frames.len(), writable)?;
     let mut errors = vec![0; frames.len()];
     let num = frames.len().try_into();
     let mut batch = Batch {
@@ -165,10 +176,10 @@ fn try_map(privcmd: &Arc<File>, domid: DomId, frames: &[u64]) -> io::Result<(Map
 
 /// Address space for so many pages, with nothing in it yet: until the driver has filled it, an access
 /// would fault, so it is not handed out before.
-fn room(privcmd: &Arc<File>, pages: usize) -> io::Result<Mapping> {
+fn room(privcmd: &Arc<File>, pages: usize, writable: bool) -> io::Result<Mapping> {
     let len = NonZeroUsize::new(pages * PAGE_SIZE)
         .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-    Mapping::new(&**privcmd, 0, len, true)
+    Mapping::new(&**privcmd, 0, len, writable)
 }
 
 impl SharedPage for ForeignPages {

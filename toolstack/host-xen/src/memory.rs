@@ -177,7 +177,15 @@ impl Control {
     /// # Errors
     /// `EINVAL` or the like when it has no such frame; then nothing is mapped.
     pub fn map_foreign(&self, domid: DomId, frames: &[u64]) -> io::Result<ForeignPages> {
-        ForeignPages::map(self.privcmd.device(), domid, frames)
+        ForeignPages::map(self.privcmd.device(), domid, frames, true)
+    }
+
+    /// The same for reading, as is possible with a PV domain's page tables, too. Writing panics.
+    ///
+    /// # Errors
+    /// As for [`map_foreign`](Self::map_foreign).
+    pub fn map_foreign_to_read(&self, domid: DomId, frames: &[u64]) -> io::Result<ForeignPages> {
+        ForeignPages::map(self.privcmd.device(), domid, frames, false)
     }
 
     /// Which of these frames a domain has. One that was to be populated on demand is then.

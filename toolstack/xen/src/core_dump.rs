@@ -101,7 +101,7 @@ impl<'a> Source<'a> {
     }
 
     fn map(&self, frames: &[u64]) -> io::Result<ForeignPages> {
-        self.control.map_foreign(self.info.domain, frames)
+        self.control.map_foreign_to_read(self.info.domain, frames)
     }
 
     /// The frames an HVM or PVH domain has.

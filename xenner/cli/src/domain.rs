@@ -397,9 +397,9 @@ impl House<'_> {
                 self.dump(&life.live);
             }
             let again = matches!(next.step, Step::Restart | Step::KeepAndRestart);
-            if again && !guard.allows(born.elapsed()) {
+            if again && !guard.allows(&exit, born.elapsed()) {
                 self.notice(format!(
-                    "Domain {} ended {} times in a row within {} seconds of its start; it is not started again",
+                    "Domain {} failed {} times in a row within {} seconds of its start; it is not started again",
                     self.plan.spec.name,
                     restart::EARLY_RESTARTS + 1,
                     restart::EARLY.as_secs()

@@ -5,9 +5,9 @@ use std::time::Duration;
 use crate::machine::DomainExit;
 use crate::spec::{Action, Actions};
 
-/// A domain that ends sooner than this after its start ended early.
+/// A domain that fails sooner than this after its start failed early.
 pub const EARLY: Duration = Duration::from_secs(10);
-/// How many early ends in a row are followed by a restart.
+/// How many early failures in a row are followed by a restart.
 pub const EARLY_RESTARTS: u32 = 3;
 
 /// What is to be done with an ended domain.
@@ -52,16 +52,21 @@ pub fn next(actions: &Actions, exit: &DomainExit) -> Next {
     Next { dump, step }
 }
 
-/// Counts early ends.
+/// Counts early failures.
 #[derive(Debug, Default)]
 pub struct Guard {
     early: u32,
 }
 
 impl Guard {
-    /// Whether a domain that lived for `lived` may be started again.
-    pub fn allows(&mut self, lived: Duration) -> bool {
-        self.early = if lived < EARLY { self.early + 1 } else { 0 };
+    /// Whether a domain that ended so after `lived` may be started again: one that fails again and
+    /// again may not, one that asks for a reboot gets it.
+    pub fn allows(&mut self, exit: &DomainExit, lived: Duration) -> bool {
+        let failed = matches!(exit, DomainExit::Crash(_) | DomainExit::Watchdog);
+        self.early = match failed && lived < EARLY {
+            true => self.early + 1,
+            false => 0,
+        };
         self.early <= EARLY_RESTARTS
     }
 }
@@ -119,14 +124,16 @@ mod tests {
     }
 
     #[test]
-    fn early_ends_in_a_row_are_not_followed_for_ever() {
+    fn early_failures_in_a_row_are_not_followed_for_ever() {
         let mut guard = Guard::default();
         let early = Duration::from_secs(1);
+        let exit = DomainExit::Watchdog;
         for _ in 0..EARLY_RESTARTS {
-            assert!(guard.allows(early));
+            assert!(guard.allows(&exit, early));
         }
-        assert!(!guard.allows(early));
-        assert!(guard.allows(EARLY));
-        assert!(guard.allows(early));
+        assert!(!guard.allows(&exit, early));
+        assert!(guard.allows(&DomainExit::Reboot, early));
+        assert!(guard.allows(&exit, early));
+        assert!(guard.allows(&exit, EARLY));
     }
 }

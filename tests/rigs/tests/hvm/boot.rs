@@ -102,7 +102,10 @@ fn a_cd_and_a_disk_boot_and_emulated_devices_are_unplugged() {
         "boot = \"d\"\ndisk = [\"/share/image.iso,raw,hdc,cdrom\"]",
     );
     sound(&mut dom0, &cd);
-    let disk = from("disk", "boot = \"c\"\ndisk = [\"/disks/image,raw,hda,w\"]");
+    let disk = from(
+        "disk",
+        "boot = \"c\"\ndisk = [\"/disks/image,raw,hda,w,backendtype=qdisk\"]",
+    );
     sound(&mut dom0, &disk);
 
     // The same disk, with drivers for what is emulated and for what is not.
@@ -124,7 +127,8 @@ fn a_cd_and_a_disk_boot_and_emulated_devices_are_unplugged() {
         .write("vif-plain", VIF.as_bytes(), 0o755)
         .expect("a script");
     dom0.must("cp /share/vif-plain /etc/xen/scripts");
-    let media = "disk = [\"/disks/image,raw,hda,w\"]\nvif = [\"script=vif-plain\"]";
+    let media =
+        "disk = [\"/disks/image,raw,hda,w,backendtype=qdisk\"]\nvif = [\"script=vif-plain\"]";
     for (name, wanted, disk, card) in [
         ("unplugged", "xvda", "disks: xvda", "card: vif"),
         (
@@ -197,7 +201,7 @@ fn the_network_boots_and_what_cannot_boot_is_said() {
         ),
         (
             "no-disk",
-            "boot = \"c\"\ndisk = [\"/disks/none,raw,hda,w\"]",
+            "boot = \"c\"\ndisk = [\"/disks/none,raw,hda,w,backendtype=qdisk\"]",
         ),
     ] {
         dom0.configure(&from(name, media));

@@ -128,7 +128,8 @@ impl Layout {
         // A list above the kernel or not at a page is put into the initial mapping, as Xen does.
         let usable = |at: &Vaddr| at.0 < sizes.virt_base.0 && at.page_offset() == 0;
         let init_p2m = sizes.init_p2m.filter(usable);
-        let p2m_pages = (sizes.nr_pages * 8).div_ceil(PAGE);
+        // A domain of no pages is refused for being too small: its list has a last byte all the same.
+        let p2m_pages = (sizes.nr_pages * 8).div_ceil(PAGE).max(1);
 
         let mut next = Cursor {
             virt_base: sizes.virt_base,

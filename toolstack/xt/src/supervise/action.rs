@@ -98,7 +98,7 @@ pub fn end(host: &dyn Host, owed: &Owed, domain: &DomainInfo) -> Result<(), Fail
         Action::Preserve => done(),
         Action::Destroy | Action::CoredumpDestroy => Ok(host.destroy(domid)?),
         Action::Restart | Action::CoredumpRestart => {
-            let restart = next(host, domain, &record, spec);
+            let restart = next(host, domain, reason, &record, spec);
             if let Ok(restart) = &restart {
                 owed.note(restart)?;
             }
@@ -106,7 +106,7 @@ pub fn end(host: &dyn Host, owed: &Owed, domain: &DomainInfo) -> Result<(), Fail
             start_again(host, owed, &restart?)
         }
         Action::RenameRestart => {
-            let restart = next(host, domain, &record, spec);
+            let restart = next(host, domain, reason, &record, spec);
             if let Ok(restart) = &restart {
                 owed.note(restart)?;
             }
@@ -126,12 +126,14 @@ pub fn end(host: &dyn Host, owed: &Owed, domain: &DomainInfo) -> Result<(), Fail
 fn next(
     host: &dyn Host,
     domain: &DomainInfo,
+    reason: ShutdownReason,
     record: &Record,
     spec: DomainSpec,
 ) -> Result<Restart, Failure> {
-    let next = record.next(record::now()).ok_or_else(|| {
+    let asked = matches!(reason, ShutdownReason::Reboot | ShutdownReason::Poweroff);
+    let next = record.next(record::now(), !asked).ok_or_else(|| {
         Failure::plain(format!(
-            "It ended {} times in a row within {} seconds of its start; it is not started again",
+            "It failed {} times in a row within {} seconds of its start; it is not started again",
             record::EARLY_RESTARTS + 1,
             record::EARLY
         ))

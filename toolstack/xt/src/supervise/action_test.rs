@@ -89,7 +89,7 @@ fn destroy_leaves_nothing() {
 
 #[test]
 fn restart_is_a_new_domain_that_runs_and_is_looked_after() {
-    let host = after(all(Action::Restart), ShutdownReason::Reboot);
+    let host = after(all(Action::Restart), ShutdownReason::Crash);
     assert_eq!(names(&host), [(2, "g".to_owned())]);
     let domain = host.domain(DomId(2)).unwrap();
     assert!(!domain.state.paused && domain.state.shutdown.is_none());
@@ -187,7 +187,14 @@ fn noted(host: &Fake, domid: DomId, notes: &Notes) -> Restart {
     let domain = host.domain(domid).unwrap();
     let spec = host.configuration(domid).unwrap().unwrap();
     host.keep(domid, "xl", b"source").unwrap();
-    let restart = next(host, &domain, &Record::default(), spec).unwrap();
+    let restart = next(
+        host,
+        &domain,
+        ShutdownReason::Crash,
+        &Record::default(),
+        spec,
+    )
+    .unwrap();
     notes.owed.note(&restart).unwrap();
     restart
 }

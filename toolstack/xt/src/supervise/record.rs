@@ -10,10 +10,9 @@ use crate::status::Failure;
 /// By whose name it is kept.
 const WHO: &str = "xt";
 
-/// A restart that comes sooner after the start than that, in seconds, is an early one. libxl's program
-/// waits as long before it lets a domain restart again.
+/// A failure that comes sooner after the start than that, in seconds, is an early one.
 pub const EARLY: u64 = 10;
-/// How many early ends in a row are followed by a restart.
+/// How many early failures in a row are followed by a restart.
 pub const EARLY_RESTARTS: u32 = 3;
 
 /// A domain that is looked after.
@@ -24,7 +23,7 @@ pub struct Record {
     pub foreground: bool,
     /// When it was started, in seconds since 1970.
     pub started: u64,
-    /// How often in a row it ended early.
+    /// How often in a row it failed early.
     pub early: u32,
     /// What had to be done was done: it is only kept.
     pub done: bool,
@@ -59,9 +58,10 @@ impl Record {
         Ok(host.keep(domid, WHO, &data)?)
     }
 
-    /// The record of the next start, if there may be one.
-    pub fn next(&self, now: u64) -> Option<Self> {
-        let early = match now.saturating_sub(self.started) < EARLY {
+    /// The record of the next start, if there may be one: a guest that `failed` early again and again
+    /// is given up. One that asks for a reboot gets it.
+    pub fn next(&self, now: u64, failed: bool) -> Option<Self> {
+        let early = match failed && now.saturating_sub(self.started) < EARLY {
             true => self.early + 1,
             false => 0,
         };
@@ -79,17 +79,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn early_ends_in_a_row_are_not_followed_for_ever() {
+    fn early_failures_in_a_row_are_not_followed_for_ever() {
         let mut record = Record {
             started: 100,
             ..Record::default()
         };
         for _ in 0..EARLY_RESTARTS {
-            record = record.next(record.started + 1).unwrap();
+            record = record.next(record.started + 1, true).unwrap();
         }
-        assert_eq!(record.next(record.started + 1), None);
-        let later = record.next(record.started + EARLY).unwrap();
+        assert_eq!(record.next(record.started + 1, true), None);
+        let later = record.next(record.started + EARLY, true).unwrap();
         assert_eq!(later.early, 0);
-        assert!(later.next(later.started).is_some());
+        assert!(later.next(later.started, true).is_some());
+        let rebooted = record.next(record.started + 1, false).unwrap();
+        assert_eq!(rebooted.early, 0);
     }
 }
