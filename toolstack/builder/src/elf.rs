@@ -2,6 +2,8 @@
 //!
 //! goblin decodes the records; where each of them points is checked here.
 
+use std::fs::File;
+
 use goblin::container::{Container, Ctx, Endian};
 use goblin::elf::header::{EM_386, EM_X86_64, ET_DYN, ET_EXEC, Header, header32, header64};
 use goblin::elf::program_header::{PT_LOAD, PT_NOTE};
@@ -29,10 +31,20 @@ const MAX_HEADERS: u16 = 512;
 #[derive(Debug)]
 pub struct ElfImage<'a> {
     bytes: &'a [u8],
+    file: Option<ImageFile<'a>>,
     entry: u64,
     segments: Vec<ProgramHeader>,
     sections: Vec<SectionHeader>,
     section_names: Option<usize>,
+}
+
+/// A file that has the bytes of an image, too, from `start` on.
+#[derive(Debug, Clone, Copy)]
+pub struct ImageFile<'a> {
+    /// The file, which does not change.
+    pub file: &'a File,
+    /// Where in it the image begins.
+    pub start: u64,
 }
 
 /// A loadable part of the image.
@@ -42,6 +54,8 @@ pub struct LoadSegment<'a> {
     pub paddr: u64,
     /// `p_memsz`: bytes in memory, at least the length of `data`.
     pub memsz: u64,
+    /// `p_offset`: where in the image `data` is.
+    pub offset: u64,
     /// The bytes from the file; what follows up to `memsz` is zero.
     pub data: &'a [u8],
 }
@@ -67,11 +81,22 @@ impl<'a> ElfImage<'a> {
         let sections = sections(bytes, &header);
         Ok(Self {
             bytes,
+            file: None,
             entry: header.e_entry,
             segments,
             section_names: Some(usize::from(header.e_shstrndx)).filter(|i| *i < sections.len()),
             sections,
         })
+    }
+
+    /// The same image with the file it is in: its segments are read from there.
+    pub fn in_file(self, file: Option<ImageFile<'a>>) -> Self {
+        Self { file, ..self }
+    }
+
+    /// The file it is in, if that is known.
+    pub(crate) fn file(&self) -> Option<ImageFile<'a>> {
+        self.file
     }
 
     /// `e_entry`, the entry point without any Xen note.
@@ -99,7 +124,7 @@ impl<'a> ElfImage<'a> {
             if p.p_paddr.checked_add(p.p_memsz).is_none() {
                 return Err(bad(format!("the PT_LOAD segment at paddr {:#x} wraps", p.p_paddr)));
             }
-            Ok(LoadSegment { paddr: p.p_paddr, memsz: p.p_memsz, data })
+            Ok(LoadSegment { paddr: p.p_paddr, memsz: p.p_memsz, offset: p.p_offset, data })
         })
     }
 

@@ -197,6 +197,12 @@ pub enum BuildError {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// A part of the kernel could not be read from the cache.
+    #[error("Cannot read the decompressed kernel")]
+    Segment {
+        /// The system's answer.
+        source: std::io::Error,
+    },
     /// Guest memory refused an access.
     #[error("Cannot write {what} to guest memory")]
     Memory {
@@ -212,7 +218,9 @@ impl BuildError {
     pub fn kind(&self) -> ErrorKind {
         use BuildError::*;
         match self {
-            UnknownFormat { .. } | NotFirmware { .. } | Read { .. } => ErrorKind::NotAKernel,
+            UnknownFormat { .. } | NotFirmware { .. } | Read { .. } | Segment { .. } => {
+                ErrorKind::NotAKernel
+            }
             OldBootProtocol { .. } | UnsupportedCodec { .. } | MissingFeature { .. } => {
                 ErrorKind::Unsupported
             }

@@ -21,6 +21,7 @@ pub mod elf;
 pub mod error;
 pub mod hvm;
 pub mod image;
+mod load;
 pub mod memory;
 pub mod notes;
 pub mod pv;

@@ -9,8 +9,9 @@ use xen_sys::addr::{Paddr, Pfn};
 use xen_sys::hvm::{HvmMemmapTableEntry, HvmModlistEntry, HvmStartInfo, XEN_HVM_START_MAGIC_VALUE};
 use zerocopy::IntoBytes;
 
-use crate::elf::{ElfImage, LoadSegment};
+use crate::elf::{ElfImage, ImageFile, LoadSegment};
 use crate::error::BuildError;
+use crate::load;
 use crate::memory::{GuestMemory, PAGE};
 use crate::notes::{Features, XenNotes};
 
@@ -36,6 +37,7 @@ pub struct PvhSpec<'a> {
 #[derive(Debug)]
 pub struct PvhKernel<'a> {
     segments: Vec<LoadSegment<'a>>,
+    file: Option<ImageFile<'a>>,
     notes: XenNotes,
     entry: u32,
     end: u64,
@@ -83,6 +85,7 @@ impl<'a> PvhKernel<'a> {
         let entry = u32::try_from(entry).ok().filter(|_| has_entry);
         Ok(Self {
             segments,
+            file: elf.file(),
             entry: entry.ok_or_else(outside)?,
             end,
             notes,
@@ -134,14 +137,14 @@ impl<'a> PvhKernel<'a> {
                 available_mib: mib(memory.nr_pages()),
             });
         }
+        for segment in &self.segments {
+            load::segment(memory, segment.paddr, segment, self.file)?;
+        }
         let mut write = |what, pfn, offset, bytes: &[u8]| {
             memory
                 .write(Pfn(pfn), offset, bytes)
                 .map_err(|source| BuildError::Memory { what, source })
         };
-        for segment in &self.segments {
-            write("the kernel", 0, segment.paddr, segment.data)?;
-        }
         let info = self.start_info_pfn();
         let initrd = info + pages(info_len(spec));
         write("the start info", info, 0, &start_info(spec, info, initrd))?;

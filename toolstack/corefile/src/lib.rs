@@ -308,7 +308,8 @@ impl Layout {
 }
 
 fn elf_header(sections: u16) -> Vec<u8> {
-    let mut bytes = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0];
+    // 64 bits, little endian, version 1, System V; libxenguest puts the version there once more.
+    let mut bytes = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 1];
     bytes.resize(16, 0);
     bytes.extend(ET_CORE.to_le_bytes());
     bytes.extend(EM_X86_64.to_le_bytes());

@@ -142,6 +142,15 @@ pub trait Host: Send + Sync {
     /// See the trait.
     fn list(&self) -> Result<Vec<DomainInfo>>;
 
+    /// When a listed domain was started, in seconds since 1970; `None` if nobody wrote that down. A host
+    /// that would have to ask for each domain leaves [`DomainInfo::started`] empty in lists.
+    ///
+    /// # Errors
+    /// See the trait.
+    fn started(&self, domain: &DomainInfo) -> Result<Option<u64>> {
+        Ok(domain.started)
+    }
+
     /// One domain.
     ///
     /// # Errors

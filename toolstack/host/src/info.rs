@@ -184,15 +184,22 @@ pub struct DomainState {
 }
 
 impl DomainState {
-    /// The six letters of `xl list`. A crash hides the `s`, as there.
+    /// The six letters of `xl list`; behind the `s` of a domain that has shut down is that of the reason.
     pub fn letters(&self) -> String {
-        let crashed = self.shutdown == Some(ShutdownReason::Crash);
+        let reason = match self.shutdown {
+            None | Some(ShutdownReason::Poweroff | ShutdownReason::Other(_)) => '-',
+            Some(ShutdownReason::Reboot) => 'r',
+            Some(ShutdownReason::Suspend) => 's',
+            Some(ShutdownReason::Crash) => 'c',
+            Some(ShutdownReason::Watchdog) => 'w',
+            Some(ShutdownReason::SoftReset) => 'S',
+        };
         [
             (self.running, 'r'),
             (self.blocked, 'b'),
             (self.paused, 'p'),
-            (self.shutdown.is_some() && !crashed, 's'),
-            (crashed, 'c'),
+            (self.shutdown.is_some(), 's'),
+            (true, reason),
             (self.dying, 'd'),
         ]
         .map(|(is, letter)| if is { letter } else { '-' })
@@ -235,7 +242,7 @@ pub struct DomainInfo {
     pub cpupool_name: String,
     /// Its security label; empty without.
     pub security_label: String,
-    /// When it was started, in seconds since 1970; `None` if nobody wrote that down.
+    /// When it was started, in seconds since 1970; see [`Host::started`](crate::Host::started).
     pub started: Option<u64>,
     /// Whether its host ends or restarts it as its `on_*` settings say, without `xt supervise`.
     pub self_supervised: bool,
@@ -395,7 +402,9 @@ mod tests {
         };
         assert_eq!(state.letters(), "--ps--");
         state.shutdown = Some(ShutdownReason::Crash);
-        assert_eq!(state.letters(), "--p-c-");
+        assert_eq!(state.letters(), "--psc-");
+        state.shutdown = Some(ShutdownReason::Reboot);
+        assert_eq!(state.letters(), "--psr-");
     }
 
     #[test]

@@ -58,9 +58,8 @@ pub(crate) struct Rings {
 
 /// The kernel and the initrd as they lie on the disk.
 pub(crate) struct Files {
-    kernel: Vec<u8>,
+    kernel: Option<KernelImage<'static>>,
     pub initrd: Option<Vec<u8>>,
-    cache: Option<PayloadCache>,
     /// Of an HVM domain, instead of the others; the device model reads those.
     firmware: Option<Firmware>,
 }
@@ -74,28 +73,32 @@ impl Files {
     ) -> Result<Self> {
         if let Some(Hvm { spec, plan }) = hvm {
             return Ok(Self {
-                kernel: Vec::new(),
+                kernel: None,
                 initrd: None,
-                cache: None,
                 firmware: Some(Firmware::read(spec, plan)?),
             });
         }
         let path = spec.kernel.as_deref();
         let path = path.ok_or_else(|| HostError::Config("No kernel is given.".into()))?;
-        let read = |path: &Path| {
-            image::read_file(path).map_err(|error| HostError::Config(say(path, &error)))
-        };
+        let refused = |path| move |error| HostError::Config(say(path, &error));
+        let read = |path| image::read_file(path).map_err(refused(path));
+        let cache = cache.map(PayloadCache::new);
+        let kernel = image::open_file(path)
+            .and_then(|file| KernelImage::open(file, path, cache.as_ref()))
+            .map_err(refused(path))?;
         Ok(Self {
-            kernel: read(path)?,
+            kernel: Some(kernel),
             initrd: spec.ramdisk.as_deref().map(read).transpose()?,
-            cache: cache.map(PayloadCache::new),
             firmware: None,
         })
     }
 
     /// The kernel's ELF image.
-    pub(crate) fn image(&self) -> std::result::Result<KernelImage<'_>, BuildError> {
-        KernelImage::parse(&self.kernel, self.cache.as_ref())
+    pub(crate) fn elf(&self) -> std::result::Result<ElfImage<'_>, BuildError> {
+        match &self.kernel {
+            Some(kernel) => kernel.parse_elf(),
+            None => ElfImage::parse(&[]),
+        }
     }
 }
 
@@ -157,8 +160,7 @@ fn build_pv(
 ) -> Result<Rings> {
     let path = spec.kernel.as_deref().unwrap_or(Path::new(""));
     let refused = |error: BuildError| HostError::Config(say(path, &error));
-    let image = files.image().map_err(refused)?;
-    let elf = ElfImage::parse(image.elf()).map_err(refused)?;
+    let elf = files.elf().map_err(refused)?;
     let kernel = PvKernel::new(&elf).map_err(refused)?;
 
     let nr_pages = spec.memory_mib * PAGES_OF_MIB;

@@ -32,6 +32,10 @@ impl Host for XenHost {
         self.all_domains()
     }
 
+    fn started(&self, domain: &DomainInfo) -> Result<Option<u64>> {
+        self.start_time(domain.uuid)
+    }
+
     fn domain(&self, domid: DomId) -> Result<DomainInfo> {
         self.one_domain(domid)
     }

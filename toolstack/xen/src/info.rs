@@ -118,9 +118,7 @@ impl XenHost {
         let pools: BTreeSet<u32> = domains.iter().map(|info| info.cpupool).collect();
         let mut paths: Vec<String> = pools.iter().map(|pool| pool_path(*pool)).collect();
         for info in domains {
-            let uuid = Uuid::from_bytes(info.handle);
             paths.push(format!("{}/name", nodes::domain(info.domain)));
-            paths.push(format!("{}/start_time", nodes::vm(uuid)));
             if is_translated(info) {
                 paths.push(nodes::kind(info.domain));
             }
@@ -132,9 +130,8 @@ impl XenHost {
             .map(|pool| (pool, pool_name(pool, next())))
             .collect();
         let mut one = |info: &XenDomctlGetdomaininfo| {
-            let (name, started) = (next(), next());
+            let name = next();
             let kind = is_translated(info).then(&mut next).flatten();
-            let seconds = |text: String| text.split('.').next()?.parse().ok();
             DomainInfo {
                 domid: info.domain.0,
                 name: name.unwrap_or_default(),
@@ -151,11 +148,17 @@ impl XenHost {
                 cpupool: info.cpupool,
                 cpupool_name: pools.get(&info.cpupool).cloned().unwrap_or_default(),
                 security_label: String::new(),
-                started: started.and_then(seconds),
+                started: None,
                 self_supervised: false,
             }
         };
         Ok(domains.iter().map(&mut one).collect())
+    }
+
+    pub(crate) fn start_time(&self, uuid: Uuid) -> Result<Option<u64>> {
+        let path = format!("{}/start_time", nodes::vm(uuid));
+        let text = store(self.client().read_text(&path))?;
+        Ok(text.and_then(|text| text.split('.').next()?.parse().ok()))
     }
 
     /// The kind of one domain.

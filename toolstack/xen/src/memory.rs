@@ -160,6 +160,21 @@ impl GuestMemory for DomainMemory<'_> {
         }
     }
 
+    fn mfn_list(&self, first: Pfn, out: &mut [u64]) {
+        let from = first.0 as usize;
+        match &self.frames {
+            Frames::Listed(frames) => match frames.get(from..from + out.len()) {
+                Some(there) => out.copy_from_slice(there),
+                None => out.fill(u64::MAX),
+            },
+            Frames::Own(_) => {
+                for (pfn, slot) in (first.0..).zip(out) {
+                    *slot = self.mfn(Pfn(pfn)).0;
+                }
+            }
+        }
+    }
+
     fn write(&mut self, pfn: Pfn, offset: u64, bytes: &[u8]) -> Result<(), MemoryError> {
         self.access(pfn, offset, bytes.len(), |piece, at, range| {
             piece.write(at, &bytes[range]);

@@ -13,7 +13,7 @@ use xen_sys::hvm::{
     XEN_HVM_MEMMAP_TYPE_ACPI, XEN_HVM_MEMMAP_TYPE_RAM, XEN_HVM_MEMMAP_TYPE_RESERVED,
 };
 use xen_sys::memory::E820Entry;
-use xt_builder::{BuildError, ElfImage, PvhImage, PvhKernel, PvhSpec};
+use xt_builder::{BuildError, PvhImage, PvhKernel, PvhSpec};
 use xt_config::DomainSpec;
 use xt_host::{HostError, Result};
 use xt_host_xen::Control;
@@ -85,8 +85,7 @@ pub(crate) fn build(
 ) -> Result<Rings> {
     let path = spec.kernel.as_deref().unwrap_or(Path::new(""));
     let refused = |error: BuildError| HostError::Config(say(path, &error));
-    let image = files.image().map_err(refused)?;
-    let elf = ElfImage::parse(image.elf()).map_err(refused)?;
+    let elf = files.elf().map_err(refused)?;
     let kernel = PvhKernel::new(&elf).map_err(refused)?;
     control
         .set_paging_pool(domid, paging_pool(spec))

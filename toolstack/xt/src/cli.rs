@@ -117,7 +117,8 @@ Examples:
     ConfigUpdate(ConfigUpdateArgs),
     /// List domains
     #[command(after_long_help = "\
-States: r running, b blocked, p paused, s shut down, c crashed, d dying.
+States: r running, b blocked, p paused, s shut down, d dying. Behind the s is why: r reboot, s suspend,
+c crash, w watchdog, S soft reset.
 
 Examples:
   xt list

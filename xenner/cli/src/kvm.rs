@@ -151,17 +151,9 @@ fn kernel(spec: &DomainSpec, what: &str) -> Result<KernelImage<'static>, StartEr
         Kernel::File(path) => path,
     };
     let cache = cache_dir().map(PayloadCache::new);
-    let known = cache.as_ref().and_then(|cache| {
-        let file = image::open(path, image::MAX_KERNEL).ok()?;
-        KernelImage::recall(file, cache)
-    });
-    match known {
-        Some(kernel) => Ok(kernel),
-        None => {
-            let file = read("kernel", path, image::MAX_KERNEL)?;
-            KernelImage::own(file, cache.as_ref()).map_err(explain)
-        }
-    }
+    let file = image::open(path, image::MAX_KERNEL)
+        .map_err(|error| image::unusable("kernel", path, &error))?;
+    KernelImage::open(file, path, cache.as_ref()).map_err(explain)
 }
 
 /// Where decompressed kernels are kept: `$XDG_CACHE_HOME/xenner/kernels`, unless others could write

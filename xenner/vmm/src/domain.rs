@@ -10,7 +10,7 @@ use xen_sys::arch_x86::{VGCF_in_kernel, VGCF_online, VcpuGuestContext};
 use xenner_core::Config;
 use xenner_core::image::*;
 use xenner_core::vcpu_op::RUNSTATE_OFFLINE;
-use xt_builder::{BuildError, ElfImage, KernelImage, PvImage, PvKernel, PvSpec};
+use xt_builder::{BuildError, KernelImage, PvImage, PvKernel, PvSpec};
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::backends::Backends;
@@ -131,7 +131,7 @@ impl Vmm {
     /// # Errors
     /// [`VmmError`]; nothing is left behind.
     pub fn build(spec: DomainSpec, console: ConsoleSink) -> Result<Self, VmmError> {
-        let elf = ElfImage::parse(spec.kernel.elf())?;
+        let elf = spec.kernel.parse_elf()?;
         let kernel = PvKernel::new(&elf)?;
         // First shared_info, then the record of page tables, then the rest.
         let ram_pages = memory::ram_pages(spec.max_pages);

@@ -148,7 +148,7 @@ fn a_domain_lives_its_life_on_hardware() {
     rig.ready();
     // Kept when it crashes.
     rig.must("echo 'echo c >/proc/sysrq-trigger' >/in");
-    rig.listed("guest .* ----c-");
+    rig.listed("guest .* ---sc-");
     rig.must("xt destroy guest");
     rig.create();
     rig.must("xt shutdown -w guest");

@@ -76,7 +76,7 @@ fn a_domain_lives_its_life() {
         .terminal
         .expect("Kernel panic", SOON)
         .expect("a panic");
-    until_listed(&host, "other", 3, "----c-");
+    until_listed(&host, "other", 3, "---sc-");
     host.xt("destroy other");
     host.refused("domid other", 1);
     let heading_only = host.xt("list");

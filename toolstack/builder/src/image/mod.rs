@@ -7,12 +7,14 @@
 mod bzimage;
 mod decompress;
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Seek};
 use std::path::Path;
 
 pub use decompress::Codec;
 
 use crate::cache::{CachedPayload, Key, PayloadCache};
+use crate::elf::ElfImage;
 use crate::error::{BuildError, first_bytes};
 
 /// The most a kernel payload may decompress to, in bytes.
@@ -30,6 +32,8 @@ const ELF_MAGIC: &[u8] = b"\x7fELF";
 pub struct KernelImage<'a> {
     elf: Bytes<'a>,
     origin: Origin,
+    /// The cache's name for it, if there is a cache.
+    key: Option<Key>,
 }
 
 enum Bytes<'a> {
@@ -104,6 +108,7 @@ impl<'a> KernelImage<'a> {
             return Ok(Self {
                 elf: Bytes::Borrowed(file),
                 origin: Origin::Elf,
+                key: None,
             });
         }
         if let Some(bz) = bzimage::find_payload(file)? {
@@ -111,22 +116,23 @@ impl<'a> KernelImage<'a> {
                 codec: "unknown",
                 start: first_bytes(bz.payload),
             })?;
-            let elf = unpack(codec, bz.payload, bz.offset, Some(bz.size_hint), cache)?;
+            let (elf, key) = unpack(codec, bz.payload, bz.offset, Some(bz.size_hint), cache)?;
             let origin = Origin::BzImage {
                 protocol: bz.protocol,
                 codec,
                 payload_offset: bz.offset,
                 version: bz.version,
             };
-            return Ok(Self { elf, origin });
+            return Ok(Self { elf, origin, key });
         }
         let codec = Codec::detect(file).ok_or_else(|| BuildError::UnknownFormat {
             start: first_bytes(file),
         })?;
-        let elf = unpack(codec, file, 0, None, cache)?;
+        let (elf, key) = unpack(codec, file, 0, None, cache)?;
         Ok(Self {
             elf,
             origin: Origin::Compressed(codec),
+            key,
         })
     }
 
@@ -138,31 +144,63 @@ impl<'a> KernelImage<'a> {
         file: Vec<u8>,
         cache: Option<&PayloadCache>,
     ) -> Result<KernelImage<'static>, BuildError> {
-        let KernelImage { elf, origin } = KernelImage::parse(&file, cache)?;
+        let KernelImage { elf, origin, key } = KernelImage::parse(&file, cache)?;
         let unpacked = match elf {
             Bytes::Borrowed(_) => None,
             Bytes::Owned(bytes) => Some(Bytes::Owned(bytes)),
             Bytes::Cached(bytes) => Some(Bytes::Cached(bytes)),
         };
         let elf = unpacked.unwrap_or(Bytes::Owned(file));
-        Ok(KernelImage { elf, origin })
+        Ok(KernelImage { elf, origin, key })
     }
 
-    /// The image of a bzImage whose payload is in `cache`. The file is read once, to be hashed, and
-    /// not kept: memory for all of it would cost more than the rest. `None` where anything is in
-    /// the way; [`KernelImage::own`] then does it all, or says what is wrong.
-    pub fn recall(mut file: impl Read, cache: &PayloadCache) -> Option<KernelImage<'static>> {
+    /// The same with a file, of which no more is read than has to be.
+    ///
+    /// # Errors
+    /// As [`KernelImage::parse`], and [`BuildError::Read`] with `path`.
+    pub fn open(
+        mut file: File,
+        path: &Path,
+        cache: Option<&PayloadCache>,
+    ) -> Result<KernelImage<'static>, BuildError> {
+        if let Some(known) = cache.and_then(|cache| Self::recall(&file, cache)) {
+            return Ok(known);
+        }
+        let mut bytes = Vec::new();
+        file.rewind()
+            .and_then(|()| file.read_to_end(&mut bytes))
+            .map_err(|source| BuildError::Read {
+                path: path.to_owned(),
+                source,
+            })?;
+        let image = Self::own(bytes, cache)?;
+        if let (Some(cache), Some(key)) = (cache, &image.key) {
+            // As with the payload itself.
+            let _ = cache.note(&file, key);
+        }
+        Ok(image)
+    }
+
+    /// The image of a bzImage whose payload is in `cache`. A file that is not known there is read once,
+    /// to be hashed, and not kept: memory for all of it would cost more than the rest. `None` where
+    /// anything is in the way; the file is read whole then, or it is said what is wrong.
+    fn recall(mut file: &File, cache: &PayloadCache) -> Option<KernelImage<'static>> {
         let mut head = Vec::new();
-        file.by_ref()
-            .take(SETUP_LIMIT)
-            .read_to_end(&mut head)
-            .ok()?;
+        file.take(SETUP_LIMIT).read_to_end(&mut head).ok()?;
         let header = bzimage::header(&head).ok()??;
         let (offset, length) = (header.offset as usize, header.length);
         let start = head.get(offset..)?;
         let start = start.get(..length as usize).unwrap_or(start);
-        let rest = file.take(length - start.len() as u64);
-        let elf = cache.get(&Key::of_reader(start, rest).ok()?)?;
+        let key = match cache.noted(file) {
+            Some(key) => key,
+            None => {
+                let rest = file.by_ref().take(length - start.len() as u64);
+                let key = Key::of_reader(start, rest).ok()?;
+                let _ = cache.note(file, &key);
+                key
+            }
+        };
+        let elf = cache.get(&key)?;
         let origin = Origin::BzImage {
             protocol: header.protocol,
             codec: Codec::detect(start)?,
@@ -172,7 +210,20 @@ impl<'a> KernelImage<'a> {
         Some(KernelImage {
             elf: Bytes::Cached(elf),
             origin,
+            key: Some(key),
         })
+    }
+
+    /// The ELF image with its headers read.
+    ///
+    /// # Errors
+    /// As [`ElfImage::parse`].
+    pub fn parse_elf(&self) -> Result<ElfImage<'_>, BuildError> {
+        let file = match &self.elf {
+            Bytes::Cached(payload) => Some(payload.file()),
+            Bytes::Borrowed(_) | Bytes::Owned(_) => None,
+        };
+        Ok(ElfImage::parse(self.elf())?.in_file(file))
     }
 
     /// The ELF image.
@@ -188,6 +239,17 @@ impl<'a> KernelImage<'a> {
     pub fn origin(&self) -> &Origin {
         &self.origin
     }
+}
+
+/// Opens a kernel file.
+///
+/// # Errors
+/// [`BuildError::Read`].
+pub fn open_file(path: &Path) -> Result<File, BuildError> {
+    File::open(path).map_err(|source| BuildError::Read {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Reads a kernel file whole.
@@ -207,18 +269,19 @@ fn unpack(
     offset: u64,
     size_hint: Option<u64>,
     cache: Option<&PayloadCache>,
-) -> Result<Bytes<'static>, BuildError> {
+) -> Result<(Bytes<'static>, Option<Key>), BuildError> {
     let Some(cache) = cache else {
-        return decompress(codec, payload, offset, size_hint).map(Bytes::Owned);
+        let elf = decompress(codec, payload, offset, size_hint)?;
+        return Ok((Bytes::Owned(elf), None));
     };
     let key = Key::of(payload);
     if let Some(elf) = cache.get(&key) {
-        return Ok(Bytes::Cached(elf));
+        return Ok((Bytes::Cached(elf), Some(key)));
     }
     let elf = decompress(codec, payload, offset, size_hint)?;
     // A full or read-only disk must not keep a domain from starting.
     let _ = cache.put(&key, &elf);
-    Ok(Bytes::Owned(elf))
+    Ok((Bytes::Owned(elf), Some(key)))
 }
 
 fn decompress(

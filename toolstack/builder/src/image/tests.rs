@@ -280,15 +280,22 @@ fn a_payload_in_the_cache_is_recalled_from_the_file_read_once() {
     let elf = elf_of(40_000_000);
     let file = bzimage(&compress(Codec::Gzip, &elf), elf.len());
     assert!(file.len() as u64 > SETUP_LIMIT, "{}", file.len());
-    assert!(KernelImage::recall(&file[..], &cache).is_none());
-    let first = KernelImage::own(file.clone(), Some(&cache)).unwrap();
-    let again = KernelImage::recall(&file[..], &cache).unwrap();
+    let path = dir.path().join("kernel");
+    let stored = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        std::fs::File::open(&path).unwrap()
+    };
+    assert!(KernelImage::recall(&stored(&file), &cache).is_none());
+    let first = KernelImage::open(stored(&file), &path, Some(&cache)).unwrap();
+    assert_eq!(first.elf(), elf);
+    let again = KernelImage::recall(&stored(&file), &cache).unwrap();
     assert_eq!(again.elf(), first.elf());
     assert_eq!(again.origin(), first.origin());
+    assert!(again.parse_elf().unwrap().file().is_some());
     let (mut changed, end) = (file.clone(), file.len() - b"what follows a payload".len());
     changed[end - 1] ^= 1;
-    assert!(KernelImage::recall(&file[..end], &cache).is_some());
+    assert!(KernelImage::recall(&stored(&file[..end]), &cache).is_some());
     for other in [&file[..end - 1], &file[..700], b"", &changed] {
-        assert!(KernelImage::recall(other, &cache).is_none());
+        assert!(KernelImage::recall(&stored(other), &cache).is_none());
     }
 }

@@ -16,8 +16,9 @@ use xen_sys::features::*;
 use xen_sys::xen::SIF_VIRT_P2M_4TOOLS;
 use zerocopy::IntoBytes;
 
-use crate::elf::{ElfImage, LoadSegment};
+use crate::elf::{ElfImage, ImageFile, LoadSegment};
 use crate::error::BuildError;
+use crate::load;
 use crate::memory::{GuestMemory, PAGE};
 use crate::notes::{Features, XenNotes};
 use layout::{Layout, Sizes};
@@ -71,6 +72,7 @@ impl PvSpec<'_> {
 #[derive(Debug)]
 pub struct PvKernel<'a> {
     segments: Vec<LoadSegment<'a>>,
+    file: Option<ImageFile<'a>>,
     notes: XenNotes,
     entry: Vaddr,
     virt_base: Vaddr,
@@ -139,6 +141,7 @@ impl<'a> PvKernel<'a> {
             .or(notes.hypercall_page_pfn.map(from_pfn));
         let kernel = Self {
             segments,
+            file: elf.file(),
             entry,
             virt_base,
             paddr_offset,
@@ -186,8 +189,14 @@ impl<'a> PvKernel<'a> {
         let start_info = start_info::start_info(memory.nr_pages(), spec, &image)?;
 
         let mut writer = Writer { memory };
+        let memory = &mut *writer.memory;
         for segment in &self.segments {
-            writer.segment(segment.paddr - self.paddr_offset, segment.data)?;
+            load::segment(
+                memory,
+                segment.paddr - self.paddr_offset,
+                segment,
+                self.file,
+            )?;
         }
         if let Some((initrd, region)) = spec.initrd.zip(layout.initrd) {
             writer.write("the initrd", region.pfn, 0, initrd)?;
@@ -389,24 +398,6 @@ impl<M: GuestMemory + ?Sized> Writer<'_, M> {
         self.memory
             .write(pfn, offset, bytes)
             .map_err(|source| BuildError::Memory { what, source })
-    }
-
-    /// Writes a segment but for its zeros, which are there already.
-    ///
-    /// Linux has its `.bss` and `.brk` in the file, a quarter of all; not to touch those pages
-    /// saves their page faults, which cost more than the copy.
-    fn segment(&mut self, at: u64, data: &[u8]) -> Result<(), BuildError> {
-        const ZEROS: [u8; PAGE] = [0; PAGE];
-        let mut done = 0;
-        while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
-            let mut pages = rest.chunks(PAGE);
-            let used = pages.position(|page| page == ZEROS.get(..page.len()).unwrap_or_default());
-            let used = used.map_or(rest.len(), |pages| pages * PAGE);
-            let filled = rest.get(..used).unwrap_or_default();
-            self.write("the kernel", Pfn(0), at + done as u64, filled)?;
-            done += used + PAGE;
-        }
-        Ok(())
     }
 
     /// Writes the phys-to-machine list in pieces that stay in the cache.

@@ -177,7 +177,7 @@ mod tests {
         crashed[1].state.shutdown = Some(ShutdownReason::Crash);
         let text = list(&crashed, verbose, &|_| String::new());
         assert!(
-            text.contains("-b--c-") && text.contains("cdef        3"),
+            text.contains("-b-sc-") && text.contains("cdef        3"),
             "{text}"
         );
         let one = |columns| of(columns).lines().nth(1).unwrap().to_owned();

@@ -24,11 +24,19 @@ pub fn list(host: &dyn Host, arguments: &ListArgs) -> Result<Status, Failure> {
         return print(&(text + "\n\n"));
     }
     if arguments.json {
-        return print_json(&domains);
+        return print_json(&with_starts(host, domains)?);
     }
     let columns = Columns::from(arguments);
     let nodes = |domain: &DomainInfo| nodes(host, domain);
     print(&output::list(&domains, columns, &nodes))
+}
+
+/// With when each was started.
+fn with_starts(host: &dyn Host, mut domains: Vec<DomainInfo>) -> Result<Vec<DomainInfo>, Failure> {
+    for domain in &mut domains {
+        domain.started = host.started(domain)?;
+    }
+    Ok(domains)
 }
 
 /// An entry of `list -l`: what is kept of the domain, with what may have changed since.
@@ -143,7 +151,7 @@ pub fn uptime(host: &dyn Host, arguments: &UptimeArgs) -> Result<Status, Failure
         0 => own_uptime(),
         _ => now.saturating_sub(domain.started.unwrap_or(now)),
     };
-    let domains = domains(host, &arguments.domains)?;
+    let domains = with_starts(host, domains(host, &arguments.domains)?)?;
     let domains: Vec<_> = domains
         .into_iter()
         .map(|domain| {
