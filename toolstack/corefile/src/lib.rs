@@ -16,6 +16,8 @@ const XEN_ELFNOTE_DUMPCORE_FORMAT_VERSION: u32 = 0x200_0003;
 const XC_CORE_MAGIC: u64 = 0xf00f_ebed;
 const FORMAT_VERSION: u64 = 1;
 
+/// Of a program header; there are none.
+const PHDR_SIZE: u16 = 56;
 const EHDR_SIZE: u64 = 64;
 const SHDR_SIZE: u64 = 64;
 const ET_CORE: u16 = 4;
@@ -318,7 +320,14 @@ fn elf_header(sections: u16) -> Vec<u8> {
     bytes.extend(0u64.to_le_bytes());
     bytes.extend(EHDR_SIZE.to_le_bytes());
     bytes.extend(0u32.to_le_bytes());
-    for half in [EHDR_SIZE as u16, 0, 0, SHDR_SIZE as u16, sections, 1] {
+    for half in [
+        EHDR_SIZE as u16,
+        PHDR_SIZE,
+        0,
+        SHDR_SIZE as u16,
+        sections,
+        1,
+    ] {
         bytes.extend(half.to_le_bytes());
     }
     bytes

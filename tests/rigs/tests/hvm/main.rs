@@ -3,6 +3,7 @@
 mod boot;
 mod dom0;
 mod model;
+mod view;
 
 use dom0::{Dom0, LIMIT, domain, is_sound};
 use regex::bytes::Regex;

@@ -418,3 +418,16 @@ fn a_list_of_several_gib_needs_more_upper_tables() {
     assert_eq!(layout.p2m.pages, 1 << 21);
     assert_eq!(layout.p2m_tables.pages, 1 + 8 + 4096);
 }
+
+#[test]
+fn a_domain_of_no_pages_is_too_small() {
+    for elf in [
+        ElfMaker::linux(),
+        ElfMaker::linux().without(xen_sys::elfnote::XEN_ELFNOTE_INIT_P2M),
+    ] {
+        let elf = elf.build();
+        let kernel = PvKernel::new(&ElfImage::parse(&elf).unwrap()).unwrap();
+        let error = kernel.layout(0, None).unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::TooBig, "{error}");
+    }
+}
