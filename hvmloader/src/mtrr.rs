@@ -3,7 +3,7 @@
 
 use core::ops::Range;
 
-use crate::layout::FOUR_GIB;
+use crate::layout::RESERVED;
 use crate::machine::Machine;
 
 const MTRRCAP: u32 = 0xfe;
@@ -34,11 +34,11 @@ pub struct Mtrrs {
 
 impl Mtrrs {
     /// All memory write-back but for the devices: video memory, `low` up to
-    /// 4 GiB, and `high`, which may be empty. `width` is the number of physical
-    /// address bits.
+    /// where tables and Xen's own pages are, which are memory, and `high`, which
+    /// may be empty. `width` is the number of physical address bits.
     pub fn new(low: u64, high: Range<u64>, width: u8) -> Self {
         let mut it = Self::default();
-        it.uncacheable(low..FOUR_GIB, width);
+        it.uncacheable(low..RESERVED.0, width);
         it.uncacheable(high, width);
         it
     }
@@ -98,14 +98,21 @@ mod tests {
     fn devices_are_covered_by_powers_of_two() {
         let bits = (1 << 40) - 1;
         let mtrrs = Mtrrs::new(0xf000_0000, 0..0, 40);
-        let mask = bits & !0xfff_ffff | VALID;
-        assert_eq!(ranges(&mtrrs), [(0xf000_0000, mask), (0, 0), (0, 0)]);
-        // 1.5 GiB: half a GiB, then one.
-        let mtrrs = Mtrrs::new(0xa000_0000, 0..0, 40);
-        let masks = [bits & !0x1fff_ffff | VALID, bits & !0x3fff_ffff | VALID];
+        // 192 MiB: 128, then 64.
+        let masks = [bits & !0x7ff_ffff | VALID, bits & !0x3ff_ffff | VALID];
         assert_eq!(
             ranges(&mtrrs),
-            [(0xa000_0000, masks[0]), (0xc000_0000, masks[1]), (0, 0)]
+            [(0xf000_0000, masks[0]), (0xf800_0000, masks[1]), (0, 0)]
+        );
+        let mtrrs = Mtrrs::new(0xe000_0000, 0..0, 40);
+        let first = bits & !0xfff_ffff | VALID;
+        assert_eq!(
+            ranges(&mtrrs),
+            [
+                (0xe000_0000, first),
+                (0xf000_0000, masks[0]),
+                (0xf800_0000, masks[1])
+            ]
         );
     }
 

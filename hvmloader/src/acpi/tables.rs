@@ -15,10 +15,13 @@ pub const FACS: usize = 64;
 const GPE0: u16 = 0xafe0;
 const GPE0_LEN: u8 = 4;
 
+/// The chipset's reset control (PIIX3, 2.5.5), and what resets by it.
+const RESET: u16 = 0xcf9;
+const RESET_VALUE: u8 = 6;
+
 /// FADT flags (5.2.9.3).
 const WBINVD: u32 = 1 << 0;
 const PROC_C1: u32 = 1 << 2;
-const SLP_BUTTON: u32 = 1 << 5;
 const FIX_RTC: u32 = 1 << 6;
 const TMR_VAL_EXT: u32 = 1 << 8;
 const USE_PLATFORM_CLOCK: u32 = 1 << 15;
@@ -82,9 +85,10 @@ pub fn fadt(facs: u32, dsdt: u32, out: &mut Bytes<'_>) -> Result<(), Full> {
         out.put(&[0, 0, 0x32])?; // the century is in the clock's byte 32h
         out.u16(3)?; // ISA devices and an 8042
         out.u8(0)?;
-        out.u32(WBINVD | PROC_C1 | SLP_BUTTON | FIX_RTC | TMR_VAL_EXT | USE_PLATFORM_CLOCK)?;
-        port(out, 0, 0)?; // no reset register
-        out.zeros(4)?;
+        // Power and sleep buttons are fixed registers: Xen presses them there.
+        out.u32(WBINVD | PROC_C1 | FIX_RTC | TMR_VAL_EXT | USE_PLATFORM_CLOCK)?;
+        port(out, RESET, 8)?;
+        out.put(&[RESET_VALUE, 0, 0, 0])?;
         out.u64(u64::from(facs))?;
         out.u64(u64::from(dsdt))?;
         for (block, bits) in [
@@ -113,9 +117,9 @@ pub fn madt(vcpus: u32, online: u128, out: &mut Bytes<'_>) -> Result<(), Full> {
         out.u32(0)?;
         source_override(out, 0, 2, 0)?;
         for irq in 0..16u8 {
-            if irq == SCI || LINK_IRQS.contains(&irq) {
-                // Active high and level triggered, as Xen's PCI interrupts are.
-                source_override(out, irq, irq, 0xd)?;
+            if LINK_IRQS.contains(&irq) {
+                // Active low and level triggered, as PCI interrupts are.
+                source_override(out, irq, irq, 0xf)?;
             }
         }
         for cpu in 0..vcpus {
@@ -136,7 +140,7 @@ fn source_override(out: &mut Bytes<'_>, irq: u8, input: u8, flags: u16) -> Resul
 pub fn hpet(id: u32, out: &mut Bytes<'_>) -> Result<(), Full> {
     table(out, *b"HPET", 1, |out| {
         out.u32(id)?;
-        out.put(&[0, 64, 0, 0])?;
+        out.zeros(4)?; // memory
         out.u64(HPET.0)?;
         out.put(&[0, 0, 0, 0])
     })

@@ -11,6 +11,7 @@ const CONFIG_DATA: u16 = 0xcfc;
 
 const COMMAND_IO: u16 = 1;
 const COMMAND_MEMORY: u16 = 2;
+const COMMAND_MASTER: u16 = 4;
 const ROM_ENABLE: u32 = 1;
 const CLASS_VGA: u16 = 0x0300;
 
@@ -141,7 +142,7 @@ impl Function {
     /// Lets the device answer where all of its registers of a space were placed.
     ///
     /// A display besides has the ports and the memory of a PC's, which no
-    /// register names.
+    /// register names. Every device may reach memory: some drivers count on it.
     pub(super) fn enable<'a>(self, machine: &mut impl Machine, own: impl Iterator<Item = &'a Bar>) {
         let (mut have, mut lack) = (0, 0);
         if self.class(machine) == CLASS_VGA {
@@ -159,7 +160,11 @@ impl Function {
             }
         }
         let command = self.read16(machine, Register::COMMAND);
-        self.write16(machine, Register::COMMAND, command | have & !lack);
+        self.write16(
+            machine,
+            Register::COMMAND,
+            command | COMMAND_MASTER | have & !lack,
+        );
     }
 
     /// Writes all ones and reads back which bits are wired.

@@ -290,7 +290,7 @@ const CHANGING: [(&str, &str); 12] = [
 ];
 
 #[test]
-#[ignore = "not seen to pass yet; for the nightly run"]
+#[ignore = "minutes; for the nightly run"]
 fn of_a_domain_of_xl() {
     let mut both = Both::boot();
     both.compare_as("-N create /share/g.cfg", &json);
@@ -303,7 +303,7 @@ fn of_a_domain_of_xl() {
 }
 
 #[test]
-#[ignore = "not seen to pass yet; for the nightly run"]
+#[ignore = "minutes; for the nightly run"]
 fn of_a_domain_of_xt() {
     let mut both = Both::boot();
     let small = "create -q -p /share/small.cfg";

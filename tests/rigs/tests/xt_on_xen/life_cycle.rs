@@ -15,7 +15,7 @@ on_crash = "rename-restart"
 const KEPT: &str = "xenstore-ls -f; ls /var/lib/xen";
 
 #[test]
-#[ignore = "not seen to pass yet; for the nightly run"]
+#[ignore = "minutes; for the nightly run"]
 fn a_domain_is_looked_after() {
     let mut dom0 = Dom0::boot(&[("g.cfg", LINUX)]);
     dom0.must("xt create -q -p /share/small.cfg && xt destroy g");
@@ -88,7 +88,7 @@ const ACTIONS: [(&str, bool, bool, bool); 6] = [
 ];
 
 #[test]
-#[ignore = "not seen to pass yet; for the nightly run"]
+#[ignore = "minutes; for the nightly run"]
 fn every_end_has_its_action() {
     let mut dom0 = Dom0::boot(&[]);
     dom0.must("xt create -q -p /share/small.cfg && xt destroy g");
