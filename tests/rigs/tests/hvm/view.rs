@@ -47,10 +47,8 @@ fn sections(console: &str) -> BTreeMap<String, Vec<String>> {
             Some(name) => at = Some(name.trim().to_owned()),
             None => {
                 if let Some(name) = &at {
-                    sections
-                        .entry(name.clone())
-                        .or_default()
-                        .push(line.trim().to_owned());
+                    let lines = sections.entry(name.clone()).or_default();
+                    lines.push(tables_end(line.trim()));
                 }
             }
         }
