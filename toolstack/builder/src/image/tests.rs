@@ -291,7 +291,7 @@ fn a_payload_in_the_cache_is_recalled_from_the_file_read_once() {
     let again = KernelImage::recall(&stored(&file), &cache).unwrap();
     assert_eq!(again.elf(), first.elf());
     assert_eq!(again.origin(), first.origin());
-    assert!(again.parse_elf().unwrap().file().is_some());
+    assert!(matches!(again.elf, Bytes::Cached(_)));
     let (mut changed, end) = (file.clone(), file.len() - b"what follows a payload".len());
     changed[end - 1] ^= 1;
     assert!(KernelImage::recall(&stored(&file[..end]), &cache).is_some());
