@@ -33,3 +33,15 @@ pub use error::{Error, Result};
 pub use rig::{Output, Prepared, RigSpec, Shell};
 pub use rig_k::RigK;
 pub use rig_x::{Domain, RigX};
+
+/// The lines that only one of two texts has.
+pub fn difference(names: [&str; 2], one: &str, other: &str) -> String {
+    let alone = |name: &str, lines: &str, others: &str| {
+        let others: Vec<_> = others.lines().collect();
+        let alone = lines.lines().filter(|line| !others.contains(line));
+        alone
+            .map(|line| format!("  {name}: {line:?}\n"))
+            .collect::<String>()
+    };
+    alone(names[0], one, other) + &alone(names[1], other, one)
+}

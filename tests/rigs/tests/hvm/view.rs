@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use regex::Regex;
-use xenner_rigs::RigSpec;
 use xenner_rigs::dom0::guest_initramfs;
 use xenner_rigs::packages::{Cache, Kernel};
+use xenner_rigs::{RigSpec, difference};
 
 use crate::dom0::{Dom0, LIMIT, domain};
 
@@ -65,18 +65,6 @@ fn tables_end(line: &str) -> String {
         true => line.into_owned(),
         false => start.replace(&line, "${1}END-").into_owned(),
     }
-}
-
-/// The lines that only one of two texts has.
-fn difference(names: [&str; 2], one: &str, other: &str) -> String {
-    let alone = |name: &str, lines: &str, others: &str| {
-        let others: BTreeSet<_> = others.lines().collect();
-        let alone = lines.lines().filter(|line| !others.contains(line));
-        alone
-            .map(|line| format!("  {name}: {line}\n"))
-            .collect::<String>()
-    };
-    alone(names[0], one, other) + &alone(names[1], other, one)
 }
 
 #[test]

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use regex::Regex;
 use serde_json::Value;
 
-use crate::dom0::{Dom0, difference};
+use xenner_rigs::difference;
+
+use crate::dom0::Dom0;
 
 /// The table of differences follows this heading.
 const HEADING: &str = "## Command by command";

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use xenner_rigs::packages::{Cache, Kernel};
-use xenner_rigs::{Output, RigSpec, RigX, live, xenner};
+use xenner_rigs::{Output, RigSpec, RigX, difference, live, xenner};
 
 /// For anything in dom0, under emulation and with the host busy.
 const DOM0: Duration = Duration::from_secs(400);
@@ -216,16 +216,4 @@ impl Dom0 {
             panic!("{when}:\n{}", difference(["before", "now"], before, &now));
         }
     }
-}
-
-/// The lines that only one of two texts has.
-pub fn difference(names: [&str; 2], one: &str, other: &str) -> String {
-    let alone = |name: &str, lines: &str, others: &str| {
-        let others: Vec<_> = others.lines().collect();
-        let alone = lines.lines().filter(|line| !others.contains(line));
-        alone
-            .map(|line| format!("  {name}: {line:?}\n"))
-            .collect::<String>()
-    };
-    alone(names[0], one, other) + &alone(names[1], other, one)
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use goblin::elf::{Elf, SectionHeader};
 use serde_json::Value;
 
-use crate::dom0::{Dom0, difference};
+use xenner_rigs::difference;
+
+use crate::dom0::Dom0;
 
 /// What Xen's tools tell of domain `g`, but for its number.
 const TOLD: &str = r#"
