@@ -7,9 +7,6 @@ pub mod narrow;
 /// The image. An `xl.cfg` names it, written to a file, as `firmware_override`.
 pub const IMAGE: &[u8] = include_bytes!(env!("HVMLOADER_IMAGE"));
 
-/// A file with the image, for as long as the build's output is kept.
-pub const PATH: &str = env!("HVMLOADER_IMAGE");
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,6 +21,7 @@ use xenstore::Xenstore;
 extern "C" fn enter(start_info: u64) -> ! {
     let mut machine = Hardware;
     entry::catch_exceptions();
+    machine.log(format_args!("hvmloader {}", env!("CARGO_PKG_VERSION")));
     if !hypercall::init() {
         panic!("this is no domain of Xen: the CPUID leaves of Xen are missing");
     }

@@ -49,6 +49,8 @@ pub struct RigSpec {
     pub modules: Vec<&'static str>,
     /// Whether a rig X has what HVM domains need: QEMU and firmware files.
     pub device_model: bool,
+    /// Further words for Xen's command line; for rig X only.
+    pub hypervisor: &'static str,
     /// What `/etc/terminal`, the script for rigs on a terminal, holds.
     pub terminal: String,
 }
@@ -63,6 +65,7 @@ impl Default for RigSpec {
             files: Vec::new(),
             modules: Vec::new(),
             device_model: false,
+            hypervisor: "",
             terminal: "exec sh -i".into(),
         }
     }

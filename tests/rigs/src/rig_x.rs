@@ -181,8 +181,10 @@ pub fn prepare(spec: &RigSpec, words: &str) -> Result<Prepared> {
 
     let dom0 = format!("console=hvc0 quiet {words}");
     prepared.qemu.kernel = xen;
-    prepared.qemu.append =
-        "console=com1 com1=115200,8n1 dom0_mem=1024M spec-ctrl=no guest_loglvl=all".into();
+    prepared.qemu.append = format!(
+        "console=com1 com1=115200,8n1 dom0_mem=1024M spec-ctrl=no guest_loglvl=all {}",
+        spec.hypervisor
+    );
     prepared.qemu.initrd = format!(
         "{} {},{}",
         kernel.image.display(),

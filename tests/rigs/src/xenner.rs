@@ -17,6 +17,11 @@ pub fn build_xt() -> Result<PathBuf> {
     build_program("xt", "XT")
 }
 
+/// Builds the firmware of HVM domains: a program that writes it to standard output.
+pub fn build_hvmloader() -> Result<PathBuf> {
+    build_program("hvmloader-image", "HVMLOADER")
+}
+
 /// Builds the program of the package `name`, unless `variable` names one.
 fn build_program(name: &str, variable: &str) -> Result<PathBuf> {
     if let Some(program) = std::env::var_os(variable) {

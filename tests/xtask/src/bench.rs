@@ -1,10 +1,10 @@
-//! `cargo xtask bench`: four tables.
+//! `cargo xtask bench`: five tables.
 //!
 //! What a guest's system calls cost, where nothing, Xen and xenner lie between
 //! it and the machine: the clock counts instructions, so the figures repeat from
 //! run to run, however busy the host. By the same clock, what a guest's disk and
-//! network card cost, by who serves them ([`devices`]), and what `xl` and `xt` cost on
-//! a Xen host ([`toolstack`]). And what a guest costs on this machine's own KVM
+//! network card cost, by who serves them ([`devices`]), what `xl` and `xt` cost on
+//! a Xen host ([`toolstack`]), and the firmware of HVM domains ([`firmware`]). And what a guest costs on this machine's own KVM
 //! ([`local`]).
 
 use std::collections::BTreeMap;
@@ -21,6 +21,7 @@ use xenner_rigs::{Domain, RigK, RigSpec, RigX, Shell, guest, rig_l, xenner};
 use crate::HOST_PACKAGES;
 
 mod devices;
+mod firmware;
 mod local;
 mod toolstack;
 
@@ -76,8 +77,11 @@ pub struct Arguments {
     /// Only `xl` and `xt` on a Xen host
     #[arg(long, conflicts_with_all = ["places", "devices"])]
     toolstack: bool,
-    /// Only what is measured on this machine's own KVM
+    /// Only the firmware of HVM domains, Xen's and this project's
     #[arg(long, conflicts_with_all = ["places", "devices", "toolstack"])]
+    firmware: bool,
+    /// Only what is measured on this machine's own KVM
+    #[arg(long, conflicts_with_all = ["places", "devices", "toolstack", "firmware"])]
     local: bool,
     /// Guests booted on this machine's KVM
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
@@ -107,6 +111,7 @@ struct Results {
     calls: Vec<(Place, Figures)>,
     devices: devices::Columns,
     toolstack: Option<Figures>,
+    firmware: Option<Figures>,
     local: Option<Result<Vec<local::Row>, rig_l::Skipped>>,
 }
 
@@ -115,8 +120,9 @@ impl Results {
         let (mut calls, mut columns) = (Vec::new(), Vec::new());
         // Which were asked for; none: all.
         let (places, devices) = (arguments.places.is_some(), arguments.devices.is_some());
-        let (toolstack, local) = (arguments.toolstack, arguments.local);
-        let all = !(places || devices || toolstack || local);
+        let (toolstack, firmware) = (arguments.toolstack, arguments.firmware);
+        let local = arguments.local;
+        let all = !(places || devices || toolstack || firmware || local);
         if !local {
             packages::install(HOST_PACKAGES)?;
         }
@@ -130,12 +136,14 @@ impl Results {
             columns = devices::measure(kernel, servers, &arguments.append)?;
         }
         let toolstack = (all || toolstack).then(|| toolstack::measure(kernel));
+        let firmware = (all || firmware).then(firmware::measure);
         // The figures of places have always come with those of this machine.
         let local = (all || places || local).then(|| local::measure(kernel, arguments.rounds));
         Ok(Self {
             calls,
             devices: columns,
             toolstack: toolstack.transpose()?,
+            firmware: firmware.transpose()?,
             local: local.transpose()?,
         })
     }
@@ -152,6 +160,7 @@ impl Results {
             "places": places,
             "devices": devices::json(&self.devices),
             "toolstack": self.toolstack,
+            "firmware": self.firmware,
             "local": self.local.as_ref().map(local::json),
         })
     }
@@ -166,6 +175,9 @@ impl Results {
         }
         if let Some(figures) = &self.toolstack {
             tables.push(toolstack::table(release, figures));
+        }
+        if let Some(figures) = &self.firmware {
+            tables.push(firmware::table(figures));
         }
         if let Some(local) = &self.local {
             tables.push(local::table(release, local));

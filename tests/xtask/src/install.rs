@@ -1,4 +1,4 @@
-//! `cargo xtask install`: the programs with their manual pages, completions and systemd units, for
+//! `cargo xtask install`: the programs and the firmware of HVM domains, with their manual pages, completions and systemd units, for
 //! who runs domains and for who makes packages.
 
 use std::fs;
@@ -12,7 +12,7 @@ use clap::Args;
 
 use crate::{cargo, top};
 
-/// Builds the programs and puts them, their manual pages, completions and systemd units in place.
+/// Builds the programs and puts them, the firmware of HVM domains, their manual pages, completions and systemd units in place.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Where the programs will run from
@@ -53,6 +53,9 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     for program in PROGRAMS {
         install(program, &to)?;
     }
+    // For domains of Xen's own toolstack: `xt` has it in itself.
+    let firmware = said(&build("hvmloader-image")?, &[])?;
+    to.write(Path::new("lib/xt/hvmloader"), &firmware, 0o644)?;
     for unit in UNITS {
         let from = top().join(unit);
         let text = fs::read_to_string(&from).with_context(|| from.display().to_string())?;
@@ -68,13 +71,18 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn install(program: &str, to: &Destination) -> Result<()> {
+/// Builds the program of the package of its name.
+fn build(program: &str) -> Result<PathBuf> {
     println!("== building {program}");
     let mut build = cargo(["build", "--release", "--locked", "--quiet", "--package"]);
     if !build.arg(program).status()?.success() {
         bail!("{program} cannot be built");
     }
-    let built = target().join("release").join(program);
+    Ok(target().join("release").join(program))
+}
+
+fn install(program: &str, to: &Destination) -> Result<()> {
+    let built = build(program)?;
     to.write(&Path::new("bin").join(program), &stripped(&built)?, 0o755)?;
     for (shell, place) in SHELLS {
         let script = said(&built, &["completions", shell])?;
