@@ -72,19 +72,38 @@ pub fn transport(frame: &[u8]) -> Transport {
 /// Whether the transport checksum is right, told by RFC 1071's plain words.
 pub fn is_summed(frame: &[u8]) -> bool {
     let found = transport(frame);
+    let mut bytes = pseudo_header(frame);
+    bytes.extend(&frame[found.start..found.end]);
+    sum(&bytes) == 0xffff
+}
+
+/// The frame with the pseudo header's sum alone, which a card goes on from.
+pub fn started(frame: &[u8]) -> Vec<u8> {
+    let sum = sum(&pseudo_header(frame));
+    let mut frame = frame.to_vec();
+    let at = transport(&frame).checksum_at();
+    frame[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+    frame
+}
+
+fn pseudo_header(frame: &[u8]) -> Vec<u8> {
+    let found = transport(frame);
     let mut bytes = match found.v6 {
         false => frame[26..34].to_vec(),
         true => frame[22..54].to_vec(),
     };
     bytes.extend(((found.end - found.start) as u16).to_be_bytes());
     bytes.extend([0, if found.checksum_offset() == 16 { 6 } else { 17 }]);
-    bytes.extend(&frame[found.start..found.end]);
+    bytes
+}
+
+fn sum(bytes: &[u8]) -> u16 {
     let mut sum = 0u32;
     for pair in bytes.chunks(2) {
         sum += u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0));
         sum = (sum & 0xffff) + (sum >> 16);
     }
-    sum == 0xffff
+    sum as u16
 }
 
 /// The frame without its checksum.
