@@ -180,6 +180,15 @@ pub trait Host: Send + Sync {
         found.ok_or_else(|| HostError::NoSuchDomain(name.to_owned()))
     }
 
+    /// What is worth saying before a domain is created: what of it will be other than its owner would have it,
+    /// and how to mend that.
+    ///
+    /// # Errors
+    /// See the trait.
+    fn warnings(&self, _spec: &DomainSpec) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// Builds a domain and starts it. Nothing of it is left if that fails.
     ///
     /// # Errors

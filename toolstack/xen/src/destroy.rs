@@ -42,14 +42,18 @@ impl XenHost {
             }
             other => other.map_err(failed("Cannot write the journal"))?,
         };
-        self.take_apart(domid, uuid)?;
-        entry.done().map_err(failed("Cannot close the journal"))
+        let complaint = self.take_apart(domid, uuid)?;
+        entry.done().map_err(failed("Cannot close the journal"))?;
+        complaint.map_or(Ok(()), Err)
     }
 
     /// Removes all there is of a domain, in libxl's order: it stands still, its device model and
-    /// its devices go, then its memory, then its nodes and files. What is not there is no error: this is also how half a domain
-    /// ends. On an error as much as possible is gone.
-    pub(crate) fn take_apart(&self, domid: DomId, uuid: Uuid) -> Result<()> {
+    /// its devices go, then its memory, then its nodes and files. What is not there is no error: this is
+    /// also how half a domain ends.
+    ///
+    /// Of a device whose script failed nothing is left that another attempt could find: that is a
+    /// complaint. On an error something is left, but as much as possible is gone.
+    pub(crate) fn take_apart(&self, domid: DomId, uuid: Uuid) -> Result<Option<HostError>> {
         let there = || {
             let info = self.control.domain_info(domid);
             let info = info.map_err(failed("Cannot ask Xen about the domain"))?;
@@ -71,7 +75,8 @@ impl XenHost {
         store(nodes::forget(&mut client, domid, Some(uuid)))?;
         userdata::forget(&self.dirs.userdata, domid, uuid)
             .map_err(failed("Cannot remove the domain's files"))?;
-        model.and(devices)
+        model?;
+        devices
     }
 
     /// Ends what commands that were killed have left half made or half taken apart. Creating and
@@ -106,12 +111,11 @@ impl XenHost {
         };
         let runs =
             made.is_some_and(|info| info.flags & (XEN_DOMINF_paused | XEN_DOMINF_dying) == 0);
-        if let Some(domid) = domid
-            && !runs
-            && !others(domid)
-        {
-            self.take_apart(domid, uuid)?;
-        }
-        entry.done().map_err(failed("Cannot close the journal"))
+        let complaint = match domid {
+            Some(domid) if !runs && !others(domid) => self.take_apart(domid, uuid)?,
+            _ => None,
+        };
+        entry.done().map_err(failed("Cannot close the journal"))?;
+        complaint.map_or(Ok(()), Err)
     }
 }

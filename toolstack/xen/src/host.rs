@@ -40,6 +40,22 @@ impl Host for XenHost {
         self.one_domain(domid)
     }
 
+    fn warnings(&self, spec: &DomainSpec) -> Result<Vec<String>> {
+        let Some(hvm) = &spec.hvm else {
+            return Ok(Vec::new());
+        };
+        let why = crate::hvm::confine::hindrance(spec, hvm)?;
+        Ok(why
+            .map(|why| {
+                format!(
+                    "The device model runs as root: {why}. dm_restrict=0 takes it as it is, dm_restrict=1 \
+                     insists on one that is confined."
+                )
+            })
+            .into_iter()
+            .collect())
+    }
+
     fn create(&self, spec: &DomainSpec, options: &CreateOptions) -> Result<DomId> {
         self.create_domain(spec, options)
     }

@@ -176,18 +176,18 @@ fn run_script(client: &mut Client, device: &DeviceRef, back: &str, event: Event)
     Named::read(client, device, back)?.run(client, &script, event)
 }
 
-/// Removes all devices of a domain that is dead: the scripts run for each.
-pub(crate) fn detach_all(client: &mut Client, domid: DomId) -> Result<()> {
+/// Removes all devices of a domain that is dead: the scripts run for each. What one of them complains of,
+/// such as a script that has nothing to undo, does not keep it.
+pub(crate) fn detach_all(client: &mut Client, domid: DomId) -> Result<Option<HostError>> {
     let devices = xt_devices::list::devices(client, domid).map_err(refused)?;
-    let mut worst = Ok(());
+    let mut complaint = None;
     for device in &devices {
-        match detach(client, device, Mode::Force) {
-            Ok(()) => {}
-            Err(error) => worst = Err(error),
+        if let Err(error) = detach(client, device, Mode::Force) {
+            complaint = Some(error);
         }
     }
     xt_devices::detach::forget_all(client, domid).map_err(refused)?;
-    worst
+    Ok(complaint)
 }
 
 /// What a device's refusal means.

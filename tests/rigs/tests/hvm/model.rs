@@ -96,23 +96,38 @@ fn xt_makes_what_xl_makes_and_leaves_nothing() {
         assert_eq!(dom0.left(), before, "{more}");
     }
 
-    // One that is confined: another user, an empty root.
-    dom0.must("echo xen-qemuuser-shared:x:1234:1234::/:/bin/false >>/etc/passwd");
-    dom0.configure(&domain("confined", 1, "dm_restrict = 1"));
-    dom0.must("xt create -q -p -e /share/confined.cfg");
-    let process = "/proc/$(pidof xen-qemu-system-i386)";
-    let ids = dom0.must(&format!("grep -E '^[UG]id:' {process}/status"));
-    assert!(
-        ids.split_whitespace()
-            .filter(|word| *word == "1234")
-            .count()
-            == 8,
-        "{ids}"
-    );
-    let root = dom0.must(&format!("readlink {process}/root"));
-    assert!(root.starts_with("/run/xen/qemu-root-"), "{root}");
-    dom0.must("xt destroy confined");
+    // Without a user for it a device model that may be confined is not, which is said.
+    let ids = "grep -E '^[UG]id:' /proc/$(pidof xen-qemu-system-i386)/status";
+    dom0.configure(&domain("rooted", 1, ""));
+    let said = dom0.must("xt create -p -e /share/rooted.cfg");
+    let warned = "The device model runs as root: there is no user xen-qemuuser-shared";
+    assert!(said.contains(warned), "{said}");
+    assert!(!dom0.must(ids).contains("1234"));
+    dom0.must("xt destroy rooted");
     assert_eq!(dom0.left(), before);
+
+    // One that is confined: another user, an empty root. It is the rule where there is such a user.
+    dom0.must("echo xen-qemuuser-shared:x:1234:1234::/:/bin/false >>/etc/passwd");
+    for (key, is_confined) in [
+        ("dm_restrict = 1", true),
+        ("", true),
+        ("dm_restrict = 0", false),
+    ] {
+        dom0.configure(&domain("confined", 1, key));
+        let said = dom0.must("xt create -p -e /share/confined.cfg");
+        assert!(!said.contains("runs as root"), "{key}: {said}");
+        let ids = dom0.must(ids);
+        let own = ids
+            .split_whitespace()
+            .filter(|word| *word == "1234")
+            .count();
+        assert_eq!(own, if is_confined { 8 } else { 0 }, "{key}: {ids}");
+        let root = dom0.must("readlink /proc/$(pidof xen-qemu-system-i386)/root");
+        let emptied = root.starts_with("/run/xen/qemu-root-");
+        assert_eq!(emptied, is_confined, "{key}: {root}");
+        dom0.must("xt destroy confined");
+        assert_eq!(dom0.left(), before, "{key}");
+    }
 
     // Another medium, through the monitor.
     let cdrom = "disk = [ \"/share/hvmloader,raw,hdc,cdrom\" ]\nboot = \"dc\"";

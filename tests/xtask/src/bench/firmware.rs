@@ -88,15 +88,15 @@ fn once(rig: &mut RigX, vcpus: u32, first_line: &str, line: &str) -> Result<u64>
          bios_path_override = \"/guest/bios\"\non_reboot = \"destroy\"\n{line}\n"
     );
     rig.shell.write("hvm.cfg", config.as_bytes(), 0o644)?;
+    // What an earlier domain's creator said is gone before the next one is waited for.
     let script = "cp /share/hvm.cfg /guest
          xl dmesg -c >/dev/null
-         xl create -F -p /guest/hvm.cfg >/run/said 2>&1 & creator=$!
-         until grep -q 'Waiting for domain' /run/said; do
-             kill -0 $creator || { cat /run/said; exit 1; }
-             usleep 100000
-         done
+         : >/run/said
+         (xl create -F -p /guest/hvm.cfg; echo \"ended: $?\") >>/run/said 2>&1 &
+         until grep -qE 'Waiting for domain|ended:' /run/said; do usleep 100000; done
          xl unpause hvm
-         wait $creator
+         wait
+         grep -q 'ended: 0' /run/said || { cat /run/said; exit 1; }
          xl dmesg";
     let output = rig.run(script, LIMIT)?;
     if output.status != 0 {

@@ -13,10 +13,10 @@ use xt_devices::{Defaults, Guest, nic};
 use xt_host::{HostError, Result};
 use xt_xenstore::client::Client;
 
-use super::arguments::{self, Confined, Nic};
+use super::arguments::{self, Nic};
 use super::qmp::{Monitor, QmpError};
-use super::{Hvm, nodes, process};
-use crate::{failed, hotplug, store};
+use super::{Hvm, confine, nodes, process};
+use crate::{hotplug, store};
 
 /// How long the monitor of a device model that runs may take for an answer.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -103,10 +103,7 @@ fn start(
     hvm: Hvm<'_>,
     nics: &[Nic],
 ) -> Result<()> {
-    let confined = match hvm.plan.restrict {
-        true => Some(confinement(domid, hvm.spec.device_model_user.as_deref())?),
-        false => None,
-    };
+    let confined = confine::wanted(domid, spec, hvm.spec)?;
     let words = arguments::arguments(domid, spec, hvm.spec, hvm.plan, nics, confined.as_ref())?;
     let program = arguments::program(hvm.spec)?;
     let mut started = process::start(domid, &spec.name, &program, &words, confined.is_some())?;
@@ -120,58 +117,6 @@ fn start(
         set.map_err(said)?;
     }
     store(nodes::running(client, domid, started.pid, &told))
-}
-
-/// The user that a confined device model is: the one that is asked for, the domain's own, one of a range,
-/// or one for all, as libxl looks for them (`docs/features/qemu-depriv.pandoc`).
-fn confinement(domid: DomId, wanted: Option<&str>) -> Result<Confined> {
-    use nix::unistd::User;
-    let of = |name: &str| {
-        User::from_name(name).map_err(|errno| failed("Cannot look for users")(errno.into()))
-    };
-    let root = process::root_dir(domid);
-    let confined = |uid: u32, gid: u32| match uid {
-        0 => Err(HostError::Key {
-            key: "device_model_user",
-            message: "a device model that is confined cannot be root".into(),
-            help: None,
-        }),
-        uid => Ok(Confined {
-            uid,
-            gid,
-            root: root.clone(),
-        }),
-    };
-    if let Some(name) = wanted {
-        let user = of(name)?.ok_or_else(|| HostError::Key {
-            key: "device_model_user",
-            message: format!("there is no user {name:?}"),
-            help: None,
-        })?;
-        return confined(user.uid.as_raw(), user.gid.as_raw());
-    }
-    let own = format!("xen-qemuuser-domid{}", domid.0);
-    if let Some(user) = of(&own)? {
-        return confined(user.uid.as_raw(), user.gid.as_raw());
-    }
-    if let Some(user) = of("xen-qemuuser-range-base")? {
-        return confined(user.uid.as_raw() + u32::from(domid.0), user.gid.as_raw());
-    }
-    match of("xen-qemuuser-shared")? {
-        Some(user) => confined(user.uid.as_raw(), user.gid.as_raw()),
-        None => Err(HostError::Key {
-            key: "dm_restrict",
-            message: format!(
-                "there is no user for the device model: neither {own}, \
-                xen-qemuuser-range-base nor xen-qemuuser-shared"
-            ),
-            help: Some(
-                "Make one (adduser --system --no-create-home xen-qemuuser-shared), name one as \
-                 device_model_user, or set dm_restrict=0."
-                    .into(),
-            ),
-        }),
-    }
 }
 
 /// Another medium in a CD-ROM drive, or none. The device model is told, and then xenstore.

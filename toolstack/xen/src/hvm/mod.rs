@@ -5,6 +5,7 @@
 //! - `build`: memory, the firmware in it, parameters, the first vCPU.
 //! - `nodes`: what firmware and device model read in xenstore.
 //! - `create`: the order of these within the creation of a domain, and what is done to it later.
+//! - `confine`: whether the device model is more than what its domain needs it to be.
 //! - `arguments`, `process`, `qmp`: the device model's command line, its life, and its monitor.
 //! - `watch`: a domain whose device model has died has crashed.
 //!
@@ -13,6 +14,7 @@
 
 pub(crate) mod arguments;
 pub(crate) mod build;
+pub(crate) mod confine;
 pub(crate) mod create;
 pub(crate) mod nodes;
 pub(crate) mod plan;

@@ -58,8 +58,6 @@ pub(crate) struct Plan {
     pub clock: i64,
     /// The graphics card.
     pub vga: VgaKind,
-    /// The device model is confined.
-    pub restrict: bool,
 }
 
 pub(crate) fn yes(value: Defbool, default: bool) -> bool {
@@ -119,7 +117,6 @@ impl Plan {
             paging_pool: shadow.unwrap_or_else(|| crate::pvh::paging_pool(spec)),
             clock: clock(hvm),
             vga,
-            restrict: yes(hvm.dm_restrict, false),
         })
     }
 

@@ -38,6 +38,7 @@ pub fn create(
     let host = &*host;
     let loaded = config::load(&file, &settings, host)?;
     warn(&loaded.warnings);
+    warn(&host.warnings(&loaded.spec)?);
     // Not before it is looked after: it could end unseen.
     let held = arguments.console || host.kind() == HostKind::Xen && !arguments.unsupervised;
     let options = CreateOptions {
