@@ -4,6 +4,7 @@
 //! `dm_restrict` asks for it or forbids it. Without the key it is confined where the host has a user for it
 //! and nothing of the domain would break; [`hindrance`] says what is in the way.
 
+use nix::errno::Errno;
 use nix::unistd::User;
 use xen_sys::DomId;
 use xt_config::disk::{DiskBackend, DiskFormat, DiskSpec};
@@ -93,7 +94,11 @@ fn user(domid: DomId, hvm: &HvmSpec) -> Result<(u32, u32)> {
 }
 
 fn find(name: &str) -> Result<Option<User>> {
-    User::from_name(name).map_err(|errno| failed("Cannot look for users")(errno.into()))
+    match User::from_name(name) {
+        // Nobody of that name, or no list of users at all (getpwnam(3)).
+        Err(Errno::ENOENT | Errno::ESRCH) => Ok(None),
+        found => found.map_err(|errno| failed("Cannot look for users")(errno.into())),
+    }
 }
 
 fn refused(key: &'static str, message: String, help: Option<String>) -> HostError {
