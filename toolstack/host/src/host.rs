@@ -34,6 +34,15 @@ pub struct CreateOptions {
     pub libxl: DomainConfig,
 }
 
+/// A domain that was created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Created {
+    /// Its number.
+    pub domid: DomId,
+    /// What of it is other than its owner would have it, and how to mend that; a line each.
+    pub warnings: Vec<String>,
+}
+
 /// Which console.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ConsoleKind {
@@ -180,21 +189,12 @@ pub trait Host: Send + Sync {
         found.ok_or_else(|| HostError::NoSuchDomain(name.to_owned()))
     }
 
-    /// What is worth saying before a domain is created: what of it will be other than its owner would have it,
-    /// and how to mend that.
-    ///
-    /// # Errors
-    /// See the trait.
-    fn warnings(&self, _spec: &DomainSpec) -> Result<Vec<String>> {
-        Ok(Vec::new())
-    }
-
     /// Builds a domain and starts it. Nothing of it is left if that fails.
     ///
     /// # Errors
     /// [`HostError::NameInUse`], [`HostError::Config`] for what this host cannot do,
     /// [`HostError::Resources`].
-    fn create(&self, spec: &DomainSpec, options: &CreateOptions) -> Result<DomId>;
+    fn create(&self, spec: &DomainSpec, options: &CreateOptions) -> Result<Created>;
 
     /// A domain created [`uncommitted`](CreateOptions::uncommitted) is whole now.
     ///

@@ -18,8 +18,8 @@ pub mod info;
 
 pub use error::{HostError, Result};
 pub use host::{
-    AttachedDisk, AttachedNic, Changes, ConsoleEnd, ConsoleKind, CreateOptions, Credit2Change,
-    DeviceName, Host, Trigger,
+    AttachedDisk, AttachedNic, Changes, ConsoleEnd, ConsoleKind, CreateOptions, Created,
+    Credit2Change, DeviceName, Host, Trigger,
 };
 pub use info::{
     ChannelInfo, CpuSet, Credit2, Credit2Domain, DomainInfo, DomainState, HostInfo, HostKind,

@@ -17,8 +17,8 @@ use xt_config::{ConfigErrors, DomainSpec};
 use xt_devices::list::{BlockEntry, NetworkEntry};
 use xt_host::{
     AttachedDisk, AttachedNic, Changes, ChannelInfo, ConsoleEnd, ConsoleKind, CpuSet,
-    CreateOptions, DeviceName, DomainInfo, Host, HostError, HostInfo, HostKind, Result, Sample,
-    VcpuInfo,
+    CreateOptions, Created, DeviceName, DomainInfo, Host, HostError, HostInfo, HostKind, Result,
+    Sample, VcpuInfo,
 };
 
 use crate::changes::Folders;
@@ -78,8 +78,10 @@ impl Host for KvmHost {
         Ok(seen.into_iter().map(|(domain, _)| domain).collect())
     }
 
-    fn create(&self, spec: &DomainSpec, options: &CreateOptions) -> Result<DomId> {
-        self.start(spec, options)
+    fn create(&self, spec: &DomainSpec, options: &CreateOptions) -> Result<Created> {
+        let domid = self.start(spec, options)?;
+        let warnings = Vec::new();
+        Ok(Created { domid, warnings })
     }
 
     fn destroy(&self, domid: DomId) -> Result<()> {

@@ -39,7 +39,9 @@ fn run(args: &[&str]) -> Result<(), HostError> {
                 source: text,
                 ..Default::default()
             };
-            println!("{}", host.create(&spec.value, &options)?.0);
+            let created = host.create(&spec.value, &options)?;
+            created.warnings.iter().for_each(|line| eprintln!("{line}"));
+            println!("{}", created.domid.0);
         }
         ["dump", domid, file] => {
             let out = std::fs::File::create(file);

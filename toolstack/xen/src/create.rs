@@ -14,7 +14,7 @@ use xen_sys::sysctl::{
 };
 use xt_config::{DomainSpec, DomainType};
 use xt_devices::{Defaults, Guest};
-use xt_host::{CreateOptions, HostError, Result};
+use xt_host::{CreateOptions, Created, HostError, Result};
 use xt_host_xen::control::Release;
 use xt_host_xen::domctl::NewDomain;
 use xt_xenstore::client::Client;
@@ -37,7 +37,7 @@ impl XenHost {
         &self,
         spec: &DomainSpec,
         options: &CreateOptions,
-    ) -> Result<DomId> {
+    ) -> Result<Created> {
         let _held = lock::take(&self.dirs.creation)?;
         // Before anything is made: what is wrong with files is found here.
         let plan = spec.hvm.as_deref().map(|hvm| Plan::new(spec, hvm));
@@ -59,14 +59,14 @@ impl XenHost {
 
         let (mut entry, domid) = self.reserve(spec, uuid, &new)?;
         match self.fill(domid, uuid, spec, hvm, options, &files) {
-            Ok(()) if options.uncommitted => {
-                let held = self.uncommitted.lock();
-                *held.unwrap_or_else(PoisonError::into_inner) = Some(entry);
-                Ok(domid)
-            }
-            Ok(()) => {
-                entry.done().map_err(failed("Cannot close the journal"))?;
-                Ok(domid)
+            Ok(warnings) => {
+                if options.uncommitted {
+                    let held = self.uncommitted.lock();
+                    *held.unwrap_or_else(PoisonError::into_inner) = Some(entry);
+                } else {
+                    entry.done().map_err(failed("Cannot close the journal"))?;
+                }
+                Ok(Created { domid, warnings })
             }
             Err(error) => {
                 // The cause is what the user has to know; what is left is tried again by the next.
@@ -121,7 +121,7 @@ impl XenHost {
         Ok((entry, domid))
     }
 
-    /// Everything that a domain with a name still lacks.
+    /// Everything that a domain with a name still lacks. Answers what its owner should know.
     fn fill(
         &self,
         domid: DomId,
@@ -130,7 +130,7 @@ impl XenHost {
         hvm: Option<Hvm<'_>>,
         options: &CreateOptions,
         files: &Files,
-    ) -> Result<()> {
+    ) -> Result<Vec<String>> {
         let (ports, rings, tables) = build::build(&self.control, domid, spec, hvm, files)?;
         self.apply_settings(domid, &options.libxl)?;
         let mut client = self.client();
@@ -153,8 +153,9 @@ impl XenHost {
         };
         let made = nodes::make_console(&mut client, domid, ports.console.0, rings.console);
         store(made)?;
+        let mut warnings = Vec::new();
         match hvm {
-            Some(hvm) => hvm::create::devices(&mut client, guest, spec, hvm)?,
+            Some(hvm) => warnings.extend(hvm::create::devices(&mut client, guest, spec, hvm)?),
             None => devices(&mut client, guest, spec)?,
         }
         let macs = macs(&mut client, domid)?;
@@ -171,7 +172,7 @@ impl XenHost {
                 .unpause_domain(domid)
                 .map_err(failed("Cannot start the domain"))?;
         }
-        Ok(())
+        Ok(warnings)
     }
 }
 

@@ -11,8 +11,8 @@ use xt_config::vif::VifSpec;
 use xt_devices::list::{BlockEntry, NetworkEntry};
 use xt_host::{
     AttachedDisk, AttachedNic, Changes, ChannelInfo, ConsoleEnd, ConsoleKind, CpuSet,
-    CreateOptions, Credit2, Credit2Change, Credit2Domain, DeviceName, DomainInfo, Host, HostError,
-    HostInfo, HostKind, Result, Sample, Trigger, VcpuInfo,
+    CreateOptions, Created, Credit2, Credit2Change, Credit2Domain, DeviceName, DomainInfo, Host,
+    HostError, HostInfo, HostKind, Result, Sample, Trigger, VcpuInfo,
 };
 
 use crate::info::News;
@@ -40,23 +40,7 @@ impl Host for XenHost {
         self.one_domain(domid)
     }
 
-    fn warnings(&self, spec: &DomainSpec) -> Result<Vec<String>> {
-        let Some(hvm) = &spec.hvm else {
-            return Ok(Vec::new());
-        };
-        let why = crate::hvm::confine::hindrance(spec, hvm)?;
-        Ok(why
-            .map(|why| {
-                format!(
-                    "The device model runs as root: {why}. dm_restrict=0 takes it as it is, dm_restrict=1 \
-                     insists on one that is confined."
-                )
-            })
-            .into_iter()
-            .collect())
-    }
-
-    fn create(&self, spec: &DomainSpec, options: &CreateOptions) -> Result<DomId> {
+    fn create(&self, spec: &DomainSpec, options: &CreateOptions) -> Result<Created> {
         self.create_domain(spec, options)
     }
 

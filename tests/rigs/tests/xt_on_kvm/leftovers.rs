@@ -74,10 +74,8 @@ fn settled(host: &Host) -> bool {
         if left(host).is_empty() {
             return there;
         }
-        // It may also go between being found by its name and being ended by its number.
-        let gone = complaint.contains("There is no domain");
         assert!(
-            status == 0 || gone || complaint.contains("guest"),
+            status == 0 || complaint.contains("guest"),
             "{status}: {complaint}"
         );
         // Nothing tells of it.

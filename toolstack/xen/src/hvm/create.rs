@@ -14,8 +14,9 @@ use xt_host::{HostError, Result};
 use xt_xenstore::client::Client;
 
 use super::arguments::{self, Nic};
+use super::confine::{self, Rights};
 use super::qmp::{Monitor, QmpError};
-use super::{Hvm, confine, nodes, process};
+use super::{Hvm, nodes, process};
 use crate::{hotplug, store};
 
 /// How long the monitor of a device model that runs may take for an answer.
@@ -23,7 +24,7 @@ const ANSWER: Duration = Duration::from_secs(60);
 
 /// Checks all that can be checked before anything is made.
 pub(crate) fn check(spec: &DomainSpec, hvm: Hvm<'_>) -> Result<()> {
-    let program = arguments::program(hvm.spec)?;
+    arguments::program(hvm.spec)?;
     let files = [("kernel", &spec.kernel), ("ramdisk", &spec.ramdisk)];
     for (key, path) in files {
         let Some(path) = path else { continue };
@@ -40,7 +41,6 @@ pub(crate) fn check(spec: &DomainSpec, hvm: Hvm<'_>) -> Result<()> {
     // What cannot be emulated is told now, too.
     let nics = interfaces(&spec.vifs);
     arguments::arguments(DomId(0), spec, hvm.spec, hvm.plan, &nics, None)?;
-    drop(program);
     Ok(())
 }
 
@@ -65,20 +65,25 @@ pub(crate) fn interfaces(vifs: &[VifSpec]) -> Vec<Nic> {
 }
 
 /// Makes disks, keyboard, device model and network interfaces, in libxl's order. The domain is known to
-/// xenstore by now.
+/// xenstore by now. Answers what its owner should know.
 pub(crate) fn devices(
     client: &mut Client,
     guest: Guest,
     spec: &DomainSpec,
     hvm: Hvm<'_>,
-) -> Result<()> {
+) -> Result<Option<String>> {
     let defaults = Defaults::default();
+    let mut served = None;
     for disk in &spec.disks {
         let made = xt_devices::disk_nodes(client, guest, disk, &defaults);
         let made = made.map_err(hotplug::refused)?;
         match made.backend_kind {
             // Its back end is the device model, which is not there yet.
-            "qdisk" => xt_devices::attach(client, &made).map_err(hotplug::refused)?,
+            "qdisk" => {
+                xt_devices::attach(client, &made).map_err(hotplug::refused)?;
+                // Guests have emulated CD-ROM drives, and leave the paravirtual ones alone.
+                served = served.or((!disk.cdrom).then(|| disk.vdev.name()));
+            }
             _ => hotplug::attach(client, &made)?,
         }
     }
@@ -87,12 +92,19 @@ pub(crate) fn devices(
         xt_devices::attach(client, &keyboard).map_err(hotplug::refused)?;
     }
     let nics = interfaces(&spec.vifs);
-    start(client, guest.domid, spec, hvm, &nics)?;
+    let rights = confine::rights(guest.domid, hvm.spec, served)?;
+    start(client, guest.domid, spec, hvm, &nics, &rights)?;
     for nic in &nics {
         let made = xt_devices::nic_nodes(client, guest, &nic.spec, &defaults);
         hotplug::attach(client, &made.map_err(hotplug::refused)?)?;
     }
-    Ok(())
+    Ok(match rights {
+        Rights::Confined(_) | Rights::Root => None,
+        Rights::RootBecause(why) => Some(format!(
+            "The device model runs as root: {why}. dm_restrict=0 takes it as it is, dm_restrict=1 insists on \
+             one that is confined."
+        )),
+    })
 }
 
 /// Starts the device model and notes what it tells.
@@ -102,9 +114,13 @@ fn start(
     spec: &DomainSpec,
     hvm: Hvm<'_>,
     nics: &[Nic],
+    rights: &Rights,
 ) -> Result<()> {
-    let confined = confine::wanted(domid, spec, hvm.spec)?;
-    let words = arguments::arguments(domid, spec, hvm.spec, hvm.plan, nics, confined.as_ref())?;
+    let confined = match rights {
+        Rights::Confined(confined) => Some(confined),
+        Rights::Root | Rights::RootBecause(_) => None,
+    };
+    let words = arguments::arguments(domid, spec, hvm.spec, hvm.plan, nics, confined)?;
     let program = arguments::program(hvm.spec)?;
     let mut started = process::start(domid, &spec.name, &program, &words, confined.is_some())?;
     let vnc = arguments::vnc_enabled(&hvm.spec.info);

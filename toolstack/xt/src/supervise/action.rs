@@ -5,7 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use xt_config::{Action, DomainSpec, EventActions};
-use xt_host::{CreateOptions, DomId, DomainInfo, Host, ShutdownReason};
+use xt_host::{CreateOptions, Created, DomId, DomainInfo, Host, ShutdownReason};
 
 use super::owed::{Owed, Restart};
 use super::record::{self, Record};
@@ -161,7 +161,11 @@ fn start_again(host: &dyn Host, owed: &Owed, restart: &Restart) -> Result<(), Fa
         ..CreateOptions::default()
     };
     let start = || {
-        let domid = host.create(&restart.spec, &options)?;
+        let Created { domid, warnings } = host.create(&restart.spec, &options)?;
+        let name = &restart.spec.name;
+        warnings
+            .iter()
+            .for_each(|warning| eprintln!("xt: Domain {name}: {warning}"));
         let record = restart.next.clone();
         let begun = record
             .write(host, domid)

@@ -15,7 +15,8 @@ fn spec(on: EventActions) -> DomainSpec {
 
 fn created(on: EventActions) -> (Fake, DomId) {
     let host = Fake::new(HostKind::Xen);
-    let domid = host.create(&spec(on), &CreateOptions::default()).unwrap();
+    let created = host.create(&spec(on), &CreateOptions::default());
+    let domid = created.unwrap().domid;
     Record::default().write(&host, domid).unwrap();
     (host, domid)
 }
@@ -155,7 +156,7 @@ fn domains_of_others_are_left_alone() {
         },
         &CreateOptions::default(),
     );
-    host.shut_down(theirs.unwrap(), ShutdownReason::Poweroff);
+    host.shut_down(theirs.unwrap().domid, ShutdownReason::Poweroff);
     host.shut_down(domid, ShutdownReason::Poweroff);
     round(&host, &notes().owed, |_| true).unwrap();
     assert_eq!(names(&host), [(2, "xls".to_owned())]);

@@ -154,7 +154,8 @@ mod tests {
         let document = xt_config::parse(text, "g.cfg").unwrap();
         let spec = DomainSpec::from_document(&document, xt_config::keys::SPEC_KEYS).unwrap();
         let host = Arc::new(Fake::new(HostKind::Xen));
-        let domid = host.create(&spec.value, &CreateOptions::default()).unwrap();
+        let created = host.create(&spec.value, &CreateOptions::default());
+        let domid = created.unwrap().domid;
         Record::default().write(&*host, domid).unwrap();
         let changes = Box::new(Ends {
             host: Arc::clone(&host),

@@ -1,7 +1,7 @@
 //! `create` and `config-update`
 
 use serde_json::json;
-use xt_host::{ConsoleKind, CreateOptions, DomId, Host, HostKind};
+use xt_host::{ConsoleKind, CreateOptions, Created, DomId, Host, HostKind};
 
 use super::console::Attached;
 use crate::cli::{Cli, ConfigUpdateArgs, CreateArgs};
@@ -38,7 +38,6 @@ pub fn create(
     let host = &*host;
     let loaded = config::load(&file, &settings, host)?;
     warn(&loaded.warnings);
-    warn(&host.warnings(&loaded.spec)?);
     // Not before it is looked after: it could end unseen.
     let held = arguments.console || host.kind() == HostKind::Xen && !arguments.unsupervised;
     let options = CreateOptions {
@@ -53,9 +52,9 @@ pub fn create(
         true => Some(host.changes()?),
         false => None,
     };
-    let domid = host
-        .create(&loaded.spec, &options)
-        .map_err(|error| loaded.locate(error))?;
+    let created = host.create(&loaded.spec, &options);
+    let Created { domid, warnings } = created.map_err(|error| loaded.locate(error))?;
+    warn(&warnings);
     let console = match prepare(host, domid, arguments, held) {
         Ok(console) => console,
         Err(failure) => {

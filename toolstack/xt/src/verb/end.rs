@@ -1,6 +1,6 @@
 //! Commands that end domains, or ask them to end.
 
-use xt_host::{DomId, DomainInfo, Host};
+use xt_host::{DomId, DomainInfo, Host, HostError};
 
 use super::domains;
 use crate::cli::{DestroyArgs, EndArgs};
@@ -14,8 +14,14 @@ pub fn destroy(host: &dyn Host, arguments: &DestroyArgs) -> Result<Status, Failu
             "Domain 0 is this system; -f destroys it where the toolstack is another domain's",
         ));
     }
-    host.destroy(DomId(domain.domid))?;
-    Ok(Status::Success)
+    match host.destroy(DomId(domain.domid)) {
+        // It went between being found and being ended: what was asked for is named as it was.
+        Err(HostError::NoSuchDomain(_)) => {
+            let name = arguments.domain.clone();
+            Err(HostError::NoSuchDomain(name).into())
+        }
+        ended => Ok(ended.map(|()| Status::Success)?),
+    }
 }
 
 /// `shutdown`

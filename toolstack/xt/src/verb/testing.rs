@@ -14,8 +14,8 @@ use xt_config::vif::VifSpec;
 use xt_devices::list::{BlockEntry, NetworkEntry};
 use xt_host::{
     AttachedDisk, AttachedNic, Changes, ChannelInfo, ConsoleEnd, ConsoleKind, CpuSet,
-    CreateOptions, DeviceName, DomId, DomainInfo, DomainState, Host, HostError, HostInfo, HostKind,
-    Result, Sample, ShutdownReason, VcpuInfo,
+    CreateOptions, Created, DeviceName, DomId, DomainInfo, DomainState, Host, HostError, HostInfo,
+    HostKind, Result, Sample, ShutdownReason, VcpuInfo,
 };
 
 struct Member {
@@ -83,7 +83,7 @@ impl Host for Fake {
             .collect())
     }
 
-    fn create(&self, spec: &DomainSpec, options: &CreateOptions) -> Result<DomId> {
+    fn create(&self, spec: &DomainSpec, options: &CreateOptions) -> Result<Created> {
         let mut state = self.lock();
         if state.refuse {
             return Err(HostError::Refused("refused".into()));
@@ -124,7 +124,10 @@ impl Host for Fake {
         let source = options.source.clone().into_bytes();
         let kept = BTreeMap::from([("xl".to_owned(), source)]);
         state.members.insert(domid, Member { info, spec, kept });
-        Ok(DomId(domid))
+        Ok(Created {
+            domid: DomId(domid),
+            warnings: Vec::new(),
+        })
     }
 
     fn destroy(&self, domid: DomId) -> Result<()> {
