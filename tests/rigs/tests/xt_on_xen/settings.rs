@@ -15,7 +15,7 @@ id=$(xl domid g)
 xl vcpu-list g | awk '{ print $3, $7, $8, $9 }'
 xl sched-credit2 -d g | awk '{ print $1, $3, $4 }'
 xl debug-keys s
-xl dmesg | grep -E "^\(XEN\) dom$id\((pv|hvm)\): mode" | tail -n 1 | sed -e 's/.*mode=\([0-9]*\).*/tsc mode \1/'
+xl dmesg | grep -E "^\(XEN\) dom$id(\(hvm\))?: mode=" | tail -n 1 | sed -e 's/.*mode=\([0-9]*\).*/tsc mode \1/'
 "#;
 
 /// Settings, and words that must be among what is told then.
